@@ -1,0 +1,292 @@
+"""The configuration of a run: YAML to frozen models. Names go to the registry; nothing is imported by dotted path."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from autoad_core.errors import ConfigError
+
+MAX_CONFIG_BYTES = 1_000_000
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class Ref(_Model):
+    """A component and its parameters; a bare name stands for one without parameters."""
+
+    name: str = Field(description="Short name, or `distribution/name`.")
+    params: dict[str, Any] = Field(default_factory=dict, description="What the component's factory takes.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class Data(_Model):
+    """What is normal, what is not, and how the images are split."""
+
+    protocol: Literal["auto", "ood", "one-class", "folder"] = Field(
+        "auto",
+        description="`ood`: one set is normal, others are anomalies. `one-class`: some classes of a set are normal, "
+        "the others anomalies. `folder`: class `good` is normal, every other class is a type of defect. `auto`: `ood` where "
+        "`anomalies` are named, `folder` where there is a class `good`, else `one-class`.",
+    )
+    dataset: Ref = Field(Ref(name="digits"), description="The data set that holds the normal images.")
+    normal: tuple[str, ...] = Field(
+        (), description="`one-class`: names of the normal classes; the first class by default."
+    )
+    anomalies: tuple[Ref, ...] = Field((), description="`ood`: the data sets whose images are anomalies.")
+    held_out: tuple[str, ...] = Field(
+        (), description="Anomaly sets, classes or defect types that only the test sees."
+    )
+    root: Path | None = Field(
+        None, description="Folder of the data sets; `--data-root` and `AUTOAD_DATA` set it too."
+    )
+    train_images: int | None = Field(None, ge=2, description="Most training images; all by default.")
+    contamination: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="`ood`: share of anomalies beside the normal images, in validation and test, for each set.",
+    )
+    search_normal: int = Field(500, ge=1, description="Most normal validation images that score a trial.")
+    search_anomalous: int = Field(
+        300, ge=1, description="Most validation images of each anomaly set that score a trial."
+    )
+
+
+class SpaceConfig(_Model):
+    """The search space; an empty list means every option there is."""
+
+    layers: int = Field(
+        3, ge=1, le=6, description="Encoder layers N; the decoder mirrors them. The space has 6N + 2 choices."
+    )
+    hypothesis: tuple[str, ...] = Field((), description="What counts as normal.")
+    distance: tuple[str, ...] = Field(
+        (), description="Distances between image and reconstruction; `l21+ssim` is a sum."
+    )
+    channels: tuple[int, ...] = Field(
+        (3, 8, 16, 32, 64, 128, 256), min_length=1, description="Output channels of a layer."
+    )
+    kernel: tuple[int, ...] = Field(
+        (1, 3, 5, 7), min_length=1, description="Sides of the convolution kernels; odd."
+    )
+    pooling: tuple[str, ...] = Field((), description="Pooling types.")
+    pooling_kernel: tuple[int, ...] = Field(
+        (1, 3, 5, 7), min_length=1, description="Sides and strides of the pooling."
+    )
+    normalization: tuple[str, ...] = Field((), description="Normalization types.")
+    activation: tuple[str, ...] = Field((), description="Activation functions.")
+    decoder: Literal["upsample-first", "paper"] = Field(
+        "upsample-first",
+        description="`paper`: transposed convolution before upsampling, as eq. 2 writes it; it reconstructs worse.",
+    )
+
+    @field_validator("channels", "kernel", "pooling_kernel")
+    @classmethod
+    def _positive(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(v < 1 for v in value):
+            raise ValueError("must be positive")
+        return value
+
+    @field_validator("kernel")
+    @classmethod
+    def _odd(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(v % 2 == 0 for v in value):
+            raise ValueError("must be odd, so that the convolution keeps the size of the map")
+        return value
+
+
+class Search(_Model):
+    """How many trials, how dear, and how the best are told."""
+
+    trials: int = Field(
+        40, ge=1, description="Proposals of the controller, skipped and cached ones included."
+    )
+    first_budget: float = Field(
+        0.25,
+        gt=0,
+        le=1,
+        description="Share of the training budget that each trial gets; the best are trained in full afterwards.",
+    )
+    promote: int = Field(
+        8, ge=1, description="How many of the best trials are trained once more at the full budget."
+    )
+    random_trials: int = Field(
+        10, ge=0, description="Trials of random search to compare with, at the same budget."
+    )
+    keep: int = Field(3, ge=1, description="How many of the best models are kept and tested.")
+    lag: int = Field(
+        8,
+        ge=1,
+        description="Proposal i knows the outcomes of trials up to i - lag: results do not depend on workers.",
+    )
+    max_cost: float = Field(
+        0.75,
+        gt=0,
+        le=1,
+        description="Skip architectures whose predicted cost lies above this quantile of the space; 1 trains all.",
+    )
+    time_limit: float = Field(
+        900, gt=0, description="Seconds of wall time after which a child is ended; a safety net."
+    )
+    memory_limit: float = Field(8, gt=0, description="GiB that a child may allocate; a safety net.")
+
+
+class Train(_Model):
+    """How a child is trained (design, 6)."""
+
+    epochs: int = Field(10, ge=1, description="Passes over the training images at the full budget.")
+    images: int | None = Field(
+        5000, ge=2, description="Training images that a child sees; all by default of null."
+    )
+    batch_size: int = Field(64, ge=1, description="Images a step.")
+    learning_rate: float = Field(3e-3, gt=0, description="Of Adam; times 0.1 at 50 % and 75 % of the epochs.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="Arithmetic of the networks; `auto` takes bfloat16 where the processor has it. Kept on resume.",
+    )
+
+
+class Reward(_Model):
+    """What a trial is worth."""
+
+    scores: dict[str, tuple[str, ...]] = Field(
+        {"own": ("distance", "hypothesis"), "sum": ("l2", "ssim", "relative", "hypothesis")},
+        min_length=1,
+        description="Anomaly scores, each a sum of standardised terms: names of distances, `distance` for the child's own, "
+        "`hypothesis` for its hypothesis's term. The best of them on validation is the reward.",
+    )
+    aggregate: Literal["minimum", "mean"] = Field("minimum", description="Of the AUROCs of the anomaly sets.")
+
+
+class Config(_Model):
+    """One search."""
+
+    preset: Literal["default", "paper"] = Field(
+        "default",
+        description="`paper`: only the published space, the published learning rate of 0.1, the score of eq. 2 and no cost cap. "
+        "Keys that are given win over the preset.",
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="Of everything random.")
+    workers: int = Field(
+        0, ge=0, description="Processes that train; 0 is one a core. Does not change the results."
+    )
+    data: Data = Field(default_factory=lambda: Data.model_validate({}), description="The images.")
+    space: SpaceConfig = Field(
+        default_factory=lambda: SpaceConfig.model_validate({}), description="The search space."
+    )
+    architecture: dict[str, Any] | None = Field(
+        None,
+        description="Train this one architecture instead of searching: `hypothesis`, `distance` and `layers`.",
+    )
+    controller: Ref = Field(Ref(name="regularized-evolution"), description="The search strategy.")
+    search: Search = Field(
+        default_factory=lambda: Search.model_validate({}), description="Trials and limits."
+    )
+    train: Train = Field(default_factory=lambda: Train.model_validate({}), description="Training of a child.")
+    reward: Reward = Field(
+        default_factory=lambda: Reward.model_validate({}), description="What a trial is worth."
+    )
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "paper": {
+        "search": {"max_cost": 1.0},
+        "train": {"learning_rate": 0.1, "precision": "float32"},
+        "reward": {"scores": {"own": ["distance", "hypothesis"]}},
+    },
+}
+
+
+def parse(data: Any, where: str = "configuration") -> Config:
+    """A configuration from plain YAML values.
+
+    Raises:
+        ConfigError: With the path of the key, what is wrong and the nearest valid key.
+    """
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where}: expected keys and values, got {type(data).__name__}")
+    preset = PRESETS.get(str(data.get("preset", "default")), {})
+    try:
+        return Config.model_validate(merge(preset, data))
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_explain(error)}") from error
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The plain values of a YAML file.
+
+    Raises:
+        ConfigError: The file is missing, too large, not text or not YAML.
+    """
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise ConfigError(f"{path}: larger than {MAX_CONFIG_BYTES} bytes; is it a configuration?")
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected keys and values, got {type(data).__name__}")
+    return data
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with the keys of ``over`` put in, section by section; ``reward.scores`` is replaced whole."""
+    out = dict(base)
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(out.get(key), Mapping) and key != "scores":
+            out[key] = merge(out[key], value)
+        else:
+            out[key] = value
+    return out
+
+
+def budget(train: Train, images: int, fraction: float) -> tuple[int, int]:
+    """Epochs and images that make ``fraction`` of the full budget: fewer epochs first, then fewer images."""
+    full = min(train.images or images, images)
+    epochs = max(1, math.ceil(train.epochs * fraction))
+    return epochs, max(2, min(full, round(full * train.epochs * fraction / epochs)))
+
+
+def _explain(error: ValidationError) -> str:
+    """The first fault of ``error`` as ``path: what; hint``."""
+    fault = error.errors()[0]
+    path = [part for part in fault["loc"] if part != "_bare_name"]
+    key = ".".join(map(str, path))
+    if fault["type"] == "extra_forbidden":
+        known = _fields_at(path[:-1])
+        close = difflib.get_close_matches(str(path[-1]), known, n=1)
+        return f"{key}: unknown key; " + (
+            f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+        )
+    given = "" if isinstance(fault["input"], Mapping) else f", got {fault['input']!r}"
+    return f"{key}: {fault['msg'].removeprefix('Value error, ')}{given}" if key else fault["msg"]
+
+
+def _fields_at(path: list[Any]) -> list[str]:
+    """Names of the keys that the section at ``path`` may have."""
+    model: Any = Config
+    for part in path:
+        if isinstance(part, str):
+            model = model.model_fields[part].annotation
+            model = next(
+                (a for a in getattr(model, "__args__", ()) if isinstance(a, type) and issubclass(a, _Model)),
+                model,
+            )
+    return list(getattr(model, "model_fields", {}))

@@ -1,0 +1,249 @@
+"""How well scores tell anomalies from normals, with 95 % bootstrap intervals.
+
+A larger score means more anomalous; labels are 0 for normal and 1 for anomalous. One sort serves all metrics,
+for they depend only on how many normals and anomalies lie at each distinct score (`Curve`). That makes ties
+exact, and lets a bootstrap resample the counts of the sorted scores instead of sorting every resample.
+
+`auroc`, `aupr_in`, `aupr_out`, `fpr_at_95_tpr`, `best_f1` and `summary` give values; `intervals` and
+`grouped_auroc` give values with intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from autoad_core.errors import DataError
+
+Counts = NDArray[np.int64]
+Values = NDArray[np.float64]
+Aggregate = Literal["minimum", "mean"]
+
+AGGREGATES: Mapping[Aggregate, Callable[[Values], Values]] = {
+    "minimum": lambda values: np.asarray(values.min(axis=0)),
+    "mean": lambda values: np.asarray(values.mean(axis=0)),
+}
+_CHUNK = 2**16  # counts resampled at once: arrays of 0.5 MB stay in the cache
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """How many images lie at each of k distinct scores, the highest first; leading axes are resamples.
+
+    Attributes:
+        normals: (..., k), normals at the score.
+        anomalies: (..., k), anomalies at the score.
+        fp: (..., k), normals at the score or above: the false positives when it is the threshold.
+        tp: (..., k), anomalies at the score or above.
+    """
+
+    normals: Counts
+    anomalies: Counts
+    fp: Counts = field(init=False)
+    tp: Counts = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fp", np.cumsum(self.normals, axis=-1))
+        object.__setattr__(self, "tp", np.cumsum(self.anomalies, axis=-1))
+
+    @classmethod
+    def of(cls, scores: ArrayLike, labels: ArrayLike) -> Curve:
+        """The curve of scores (n,) with labels (n,), bool or 0 and 1.
+
+        Raises:
+            ValueError: Other labels, lengths that differ, or a score that is not finite.
+            DataError: No normals or no anomalies.
+        """
+        if not np.isin(labels, (0, 1)).all():
+            raise ValueError("labels must be 0 for normal and 1 for anomalous")
+        counts = _count(scores, np.equal(labels, 1))
+        return cls(counts[0], counts[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A figure and the ends of its 95 % percentile bootstrap interval.
+
+    The interval of a perfect figure has no width, and that of a maximum or minimum leans to one side.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupedAuroc:
+    """AUROC of each set of anomalies against all normals, by number of the set, and the aggregate of them."""
+
+    aggregate: Interval
+    groups: dict[int, Interval]
+
+
+def _auroc(curve: Curve) -> Values:
+    # The share of pairs in which the anomaly scores above the normal, ties counting half: in integers.
+    twice = np.einsum("...k,...k->...", curve.normals, 2 * curve.tp - curve.anomalies)
+    return np.asarray(twice / (2 * curve.tp[..., -1] * curve.fp[..., -1]))
+
+
+def _aupr_out(curve: Curve) -> Values:
+    # The highest scores of a resample can be empty: no positives there, so the precision does not matter.
+    precision = curve.tp / np.maximum(curve.tp + curve.fp, 1)
+    return np.asarray(np.einsum("...k,...k->...", curve.anomalies, precision) / curve.tp[..., -1])
+
+
+def _aupr_in(curve: Curve) -> Values:
+    return _aupr_out(Curve(normals=curve.anomalies[..., ::-1], anomalies=curve.normals[..., ::-1]))
+
+
+def _fpr_at_95_tpr(curve: Curve) -> Values:
+    enough = 20 * curve.tp >= 19 * curve.tp[..., -1:]  # in integers, where 95 % is exact
+    first = np.argmax(enough, axis=-1, keepdims=True)
+    return np.asarray(np.take_along_axis(curve.fp, first, axis=-1)[..., 0] / curve.fp[..., -1])
+
+
+def _best_f1(curve: Curve) -> Values:
+    return np.asarray((2 * curve.tp / (curve.tp + curve.fp + curve.tp[..., -1:])).max(axis=-1))
+
+
+METRICS: Mapping[str, Callable[[Curve], Values]] = {
+    "auroc": _auroc,
+    "aupr_in": _aupr_in,
+    "aupr_out": _aupr_out,
+    "fpr_at_95_tpr": _fpr_at_95_tpr,
+    "best_f1": _best_f1,
+}
+
+
+def auroc(scores: ArrayLike, labels: ArrayLike) -> float:
+    """The chance that an anomaly scores above a normal, ties counting half. Errors of all: see `Curve.of`."""
+    return float(_auroc(Curve.of(scores, labels)))
+
+
+def aupr_out(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Average precision with the anomalies as positives."""
+    return float(_aupr_out(Curve.of(scores, labels)))
+
+
+def aupr_in(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Average precision with the normals as positives and the scores negated."""
+    return float(_aupr_in(Curve.of(scores, labels)))
+
+
+def fpr_at_95_tpr(scores: ArrayLike, labels: ArrayLike) -> float:
+    """Share of the normals flagged at the highest threshold that flags at least 95 % of the anomalies."""
+    return float(_fpr_at_95_tpr(Curve.of(scores, labels)))
+
+
+def best_f1(scores: ArrayLike, labels: ArrayLike) -> float:
+    """The largest F1 of any threshold, with the anomalies as positives."""
+    return float(_best_f1(Curve.of(scores, labels)))
+
+
+def summary(scores: ArrayLike, labels: ArrayLike) -> dict[str, float]:
+    """Every metric by its name, from one sort."""
+    return dict(zip(METRICS, _all(Curve.of(scores, labels)).tolist(), strict=True))
+
+
+def intervals(
+    scores: ArrayLike, labels: ArrayLike, *, resamples: int = 1000, seed: int = 0
+) -> dict[str, Interval]:
+    """Every metric by its name, with its interval.
+
+    Normals and anomalies are resampled separately: the interval is that of test sets of these two sizes.
+    """
+    curve = Curve.of(scores, labels)
+    chunks = _bootstrap([curve.normals, curve.anomalies], resamples, seed)
+    rows = [_all(Curve(normals, anomalies)) for normals, anomalies in chunks]
+    ends = zip(_all(curve), np.concatenate(rows, axis=1), strict=True)
+    return {name: _interval(*end) for name, end in zip(METRICS, ends, strict=True)}
+
+
+def grouped_auroc(
+    scores: ArrayLike,
+    groups: ArrayLike,
+    aggregate: Aggregate = "minimum",
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> GroupedAuroc:
+    """AUROC of several sets of anomalies against the same normals.
+
+    Args:
+        scores: (n,).
+        groups: (n,) integers, 0 for a normal and g >= 1 for an anomaly of set g.
+        aggregate: How the AUROCs become one figure.
+        resamples: Each draws the normals once for all sets, so the interval of the aggregate knows that the
+            AUROCs move together.
+        seed: Of the resampling.
+
+    Raises:
+        ValueError: Groups that are not such integers, lengths that differ, or a score that is not finite.
+        DataError: No normals or no anomalies.
+    """
+    by_group = _count(scores, groups)
+    _, *ids = by_group
+    counts = list(by_group.values())
+    values = _aurocs(counts)
+    resampled = np.concatenate([_aurocs(drawn) for drawn in _bootstrap(counts, resamples, seed)], axis=1)
+    reduce = AGGREGATES[aggregate]
+    return GroupedAuroc(
+        aggregate=_interval(reduce(values), reduce(resampled)),
+        groups={g: _interval(*ends) for g, *ends in zip(ids, values, resampled, strict=True)},
+    )
+
+
+def _aurocs(counts: list[Counts]) -> Values:
+    """(sets, ...), AUROC of each set of anomalies; ``counts`` starts with the normals'."""
+    return np.stack([_auroc(Curve(counts[0], anomalies)) for anomalies in counts[1:]])
+
+
+def _all(curve: Curve) -> Values:
+    """(5, ...), every metric in the order of `METRICS`."""
+    return np.stack([metric(curve) for metric in METRICS.values()])
+
+
+def _count(scores: ArrayLike, groups: ArrayLike) -> dict[int, Counts]:
+    """(k,) counts of every group, the normals' first, at the k distinct scores, highest first."""
+    values, ids = np.asarray(scores, dtype=np.float64), np.asarray(groups)
+    if values.ndim != 1 or values.shape != ids.shape:
+        raise ValueError(f"scores {values.shape} and labels {ids.shape} must be vectors of one length")
+    if ids.dtype.kind not in "biu" or (ids < 0).any():
+        raise ValueError("groups must be integers, 0 for normal and larger for anomalous")
+    if bad := np.count_nonzero(~np.isfinite(values)):
+        raise ValueError(f"{bad} of {values.size} scores are not finite")
+    if not 0 < (anomalies := np.count_nonzero(ids)) < ids.size:
+        raise DataError(
+            f"metrics need normals and anomalies, got {ids.size - anomalies} and {anomalies}; "
+            "add labelled images of the other kind"
+        )
+    distinct, rank = np.unique(-values, return_inverse=True)
+    return {int(g): np.bincount(rank[ids == g], minlength=distinct.size) for g in np.unique(ids)}
+
+
+def _bootstrap(counts: list[Counts], resamples: int, seed: int) -> Iterator[list[Counts]]:
+    """Chunks of (b, k) counts, each group drawn with replacement from itself."""
+    rng = np.random.default_rng(seed)
+    size = max(1, _CHUNK // sum(int(c.sum()) for c in counts))
+    for start in range(0, resamples, size):
+        yield [_resample(c, min(size, resamples - start), rng) for c in counts]
+
+
+def _resample(counts: Counts, times: int, rng: np.random.Generator) -> Counts:
+    # Multinomial, but by drawing images and counting them: many times faster than numpy's for many scores.
+    k = counts.size
+    rank = np.repeat(np.arange(k), counts)
+    drawn = rank[rng.integers(rank.size, size=(times, rank.size))] + k * np.arange(times)[:, None]
+    return np.bincount(drawn.ravel(), minlength=k * times).reshape(times, k)
+
+
+def _interval(value: Values, resampled: Values) -> Interval:
+    low, high = np.quantile(resampled, (0.025, 0.975))
+    return Interval(float(value), float(low), float(high))

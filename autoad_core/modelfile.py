@@ -1,0 +1,184 @@
+"""Models on disk: JSON and safetensors, never pickle; everything checked when it is read.
+
+spec.json            what to build: architecture, image shape, scores, versions of the components
+weights.safetensors  parameters and fitted buffers
+calibration.json     median and MAD of each term over training images
+metrics.json         how good it is, on validation and test (written by the search)
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from autoad_core.detector import Detector, Scale
+from autoad_core.errors import ModelError, SpaceError
+from autoad_core.registry import Registry
+from autoad_core.spec import Spec
+
+FORMAT = 1
+MAX_JSON_BYTES = 4_000_000
+MAX_WEIGHT_BYTES = 2**31
+MAX_IMAGE_NUMBERS = 2**26
+MAX_CHANNELS = 4096
+MAX_LAYERS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A detector that was trained, and how its terms make scores.
+
+    Attributes:
+        detector: Ready to score.
+        scores: Definitions of the scores, resolved; see `Reward.scores`.
+        score: The one that validation preferred.
+    """
+
+    detector: Detector
+    scores: Mapping[str, tuple[str, ...]]
+    score: str
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write aside, sync, rename: a reader sees the old file or the new one, never half of it."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with aside.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, sort_keys=True, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """Raises ModelError: missing, larger than 4 MB, or not JSON."""
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise ModelError(f"{path}: larger than {MAX_JSON_BYTES} bytes; this is not a file of ours")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: cannot be read ({error}); is {path.parent} a model folder?") from error
+
+
+def save(model: Model, folder: Path, versions: Mapping[str, str]) -> None:
+    """Write a model as a folder, whole or not at all; one that is there already is replaced.
+
+    Args:
+        versions: By component id, for the record.
+    """
+    detector = model.detector
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    tensors = {k: v.detach().contiguous().clone() for k, v in detector.state_dict().items()}
+    save_file(tensors, aside / "weights.safetensors")
+    write_json(aside / "calibration.json", {k: [s.median, s.mad] for k, s in detector.scales.items()})
+    description = {
+        "format": FORMAT,
+        "spec": detector.spec.to_dict(),
+        "shape": list(detector.shape),
+        "decoder": detector.decoder,
+        "bfloat16": detector.low_precision,
+        "distances": list(detector.distances),
+        "scores": {k: list(v) for k, v in model.scores.items()},
+        "score": model.score,
+        "components": dict(versions),
+    }
+    write_json(aside / "spec.json", description)
+    if folder.exists():
+        shutil.rmtree(folder)
+    aside.replace(folder)
+
+
+def load(folder: Path, registry: Registry) -> Model:
+    """Read what `save` wrote.
+
+    Raises:
+        ModelError: Not a model, of another version, damaged, or larger than any model of ours.
+        UnknownName, BrokenComponent: A component that is not installed here.
+    """
+    description = read_json(folder / "spec.json")
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        found = description.get("format") if isinstance(description, dict) else None
+        raise ModelError(
+            f"{folder}: model format {found!r}, this version reads {FORMAT}; train it again or use the version that wrote it"
+        )
+    try:
+        spec = Spec.from_dict(description["spec"])
+        shape = _shape(description["shape"])
+        _check_size(spec)
+        detector = Detector(
+            spec,
+            shape,
+            registry,
+            distances=[str(d) for d in description["distances"]],
+            decoder=str(description["decoder"]),
+            bfloat16=bool(description["bfloat16"]),
+        )
+        scores = {str(k): tuple(map(str, v)) for k, v in description["scores"].items()}
+        score = str(description["score"])
+        calibration = read_json(folder / "calibration.json")
+        detector.scales = {k: Scale(float(m), float(s)) for k, (m, s) in calibration.items()}
+    except (KeyError, TypeError, ValueError, AttributeError, SpaceError) as error:
+        raise ModelError(f"{folder}: spec.json or calibration.json is damaged ({error})") from error
+    _check_scales(folder, detector, scores, score)
+    _load_weights(detector, folder / "weights.safetensors")
+    detector.eval()
+    return Model(detector, scores, score)
+
+
+def _shape(value: Any) -> tuple[int, int, int]:
+    c, h, w = (int(v) for v in value)
+    if min(c, h, w) < 1 or c * h * w > MAX_IMAGE_NUMBERS:
+        raise ValueError(f"image shape {value}")
+    return (c, h, w)
+
+
+def _check_size(spec: Spec) -> None:
+    """Refuse what would only exhaust the memory."""
+    if len(spec.layers) > MAX_LAYERS:
+        raise ValueError(f"{len(spec.layers)} layers")
+    for layer in spec.layers:
+        if layer.channels > MAX_CHANNELS or layer.kernel > 31:
+            raise ValueError(f"a layer of {layer.channels} channels and kernel {layer.kernel}")
+
+
+def _check_scales(
+    folder: Path, detector: Detector, scores: Mapping[str, tuple[str, ...]], score: str
+) -> None:
+    terms = {term for definition in scores.values() for term in definition} - {"distance"}
+    missing = ({*terms, *detector.distances} - set(detector.scales)) | ({score} - set(scores))
+    if missing:
+        raise ModelError(f"{folder}: calibration.json lacks {sorted(missing)[0]!r}")
+    if not all(math.isfinite(s.median) and s.mad > 0 for s in detector.scales.values()):
+        raise ModelError(f"{folder}: calibration.json holds a scale that is not positive and finite")
+
+
+def _load_weights(detector: Detector, path: Path) -> None:
+    """Names, shapes and types are compared in the header before anything is read into memory."""
+    expected = {k: (tuple(v.shape), v.dtype) for k, v in detector.state_dict().items()}
+    try:
+        if path.stat().st_size > MAX_WEIGHT_BYTES:
+            raise ModelError(f"{path}: larger than {MAX_WEIGHT_BYTES} bytes")
+        with safe_open(path, framework="pt") as file:
+            found = {k: tuple(file.get_slice(k).get_shape()) for k in file.keys()}  # noqa: SIM118
+        if wrong := sorted(k for k in found.keys() ^ expected.keys()):
+            raise ModelError(f"{path}: does not fit spec.json: {wrong[0]!r} is on one side only")
+        if wrong := sorted(k for k in found if found[k] != expected[k][0]):
+            raise ModelError(f"{path}: does not fit spec.json: {wrong[0]!r} is {found[wrong[0]]}")
+        tensors = load_file(path)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ModelError(f"{path}: damaged or not safetensors ({error})") from error
+    if not all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point()):
+        raise ModelError(f"{path}: holds numbers that are not finite")
+    detector.load_state_dict(tensors)

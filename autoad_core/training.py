@@ -1,0 +1,78 @@
+"""Train a child: Adam, times 0.1 at 50 % and 75 % of the epochs, on tensors in memory (design, 6; [A], V-C)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from autoad_core.config import Train
+from autoad_core.detector import Detector
+from autoad_core.errors import AutoADError
+
+CALIBRATION_IMAGES = 1024
+
+
+class TrainingFailed(AutoADError):
+    """The loss became infinite or NaN, or the network did not take the step."""
+
+
+def seed_everything(seed: int) -> None:
+    """The one place that touches torch's global generator; layers and hypotheses draw their first weights from it."""
+    torch.manual_seed(seed)
+
+
+def fit(detector: Detector, images: Tensor, epochs: int, settings: Train) -> list[float]:
+    """Train, fit the hypothesis, and calibrate the scales, all on ``images`` (n, C, H, W) float32 in [0, 1].
+
+    Returns:
+        The mean training loss of each epoch.
+
+    Raises:
+        TrainingFailed: The loss is not finite.
+    """
+    settle(detector, images, start=True)
+    optimizer = torch.optim.Adam(detector.parameters(), lr=settings.learning_rate, fused=True)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(
+        optimizer, milestones=sorted({max(1, epochs // 2), max(1, epochs * 3 // 4)}), gamma=0.1
+    )
+    losses = []
+    for _ in range(epochs):
+        detector.train()
+        loss, codes = _epoch(detector, images, optimizer, settings.batch_size)
+        detector.hypothesis.refresh(codes)
+        schedule.step()
+        losses.append(loss)
+    settle(detector, images)
+    return losses
+
+
+def settle(detector: Detector, images: Tensor, *, start: bool = False) -> None:
+    """Let the hypothesis see the codes of ``images``: at the ``start`` of training, or to finish and calibrate."""
+    detector.eval()
+    codes = detector.codes(images)
+    if not torch.isfinite(codes).all():
+        raise TrainingFailed("the encoder gives codes that are not finite")
+    if start:
+        detector.hypothesis.start(codes)
+        return
+    with torch.no_grad():
+        detector.hypothesis.finish(codes)
+    detector.calibrate(images[:CALIBRATION_IMAGES])
+
+
+def _epoch(
+    detector: Detector, images: Tensor, optimizer: torch.optim.Optimizer, batch_size: int
+) -> tuple[float, Tensor]:
+    """One pass in random order; the mean loss, and the codes (n, D) that the steps saw."""
+    total, codes = torch.zeros(()), []
+    for rows in torch.randperm(len(images)).split(batch_size):
+        loss, code = detector.loss(images[rows])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        total += loss.detach() * len(rows)
+        codes.append(code)
+    mean = float(total) / len(images)
+    if mean != mean or mean in (float("inf"), float("-inf")):
+        raise TrainingFailed(f"the loss became {mean}")
+    return mean, torch.cat(codes)

@@ -1,0 +1,233 @@
+"""One trial: build a child, train it, score it on validation, and write it down. Knows no controller and no journal."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autoad_core import modelfile
+from autoad_core.config import Train, budget
+from autoad_core.data import Floats, Ints
+from autoad_core.detector import HYPOTHESIS, Detector, Terms
+from autoad_core.geometry import Shape
+from autoad_core.metrics import AGGREGATES, Aggregate, auroc
+from autoad_core.model import parameters
+from autoad_core.modelfile import Model
+from autoad_core.registry import Registry
+from autoad_core.spec import Spec
+from autoad_core.training import TrainingFailed, fit, seed_everything, settle
+
+UNTRAINED_IMAGES = 256  # of training, and of each validation group, for the check against the untrained net
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What all trials of a run share.
+
+    Attributes:
+        folder: Holds ``train.npy``, ``validation.npy`` and ``groups.npy``, see `Split`; no test image.
+        groups: Names of the anomaly sets.
+        distances: Ids of all distances to score.
+        scores: Definitions, resolved; see `Reward.scores`.
+        aggregate: Of the AUROCs of the anomaly sets.
+        train: Settings.
+        decoder: See `Autoencoder`.
+        bfloat16: See `Detector`.
+        versions: By component id, for the saved models.
+    """
+
+    folder: Path
+    shape: Shape
+    groups: tuple[str, ...]
+    distances: tuple[str, ...]
+    scores: Mapping[str, tuple[str, ...]]
+    aggregate: Aggregate
+    train: Train
+    decoder: str
+    bfloat16: bool
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One child to train.
+
+    Attributes:
+        id: Number of the trial.
+        spec: Resolved.
+        seed: Of its weights, its batches and its hypothesis.
+        fraction: Share of the full training budget.
+    """
+
+    id: int
+    spec: Spec
+    seed: int
+    fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """The arrays of a `Task`'s folder, mapped into memory: all workers share the pages."""
+
+    train: Tensor
+    validation: Tensor
+    groups: Ints
+
+    @classmethod
+    def open(cls, folder: Path) -> Images:
+        """Maps copy-on-write, so that torch may treat the arrays as its own; nothing is ever written."""
+        train, validation = (
+            torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False))
+            for name in ("train", "validation")
+        )
+        return cls(train, validation, np.load(folder / "groups.npy", allow_pickle=False))
+
+
+def trial_seed(seed: int, number: int) -> int:
+    """The seed of a run's trial: a hash, so that neighbouring numbers have nothing in common."""
+    digest = hashlib.blake2b(f"{seed}:{number}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def run_trial(task: Task, job: Job, images: Images, registry: Registry, save_to: Path) -> dict[str, Any]:
+    """Train and score one child; its model is saved under ``save_to``.
+
+    Returns:
+        JSON values: ``status``, ``value`` (the reward), ``score`` (which score gave it), ``validation`` (AUROCs by score or
+        term and anomaly set), ``warnings``, ``parameters``, ``error``, and under ``clock`` what depends on time and machine.
+    """
+    begin = time.perf_counter()
+    try:
+        result = _train_and_score(task, job, images, registry, save_to)
+    except TrainingFailed as error:
+        result = failed(str(error))
+    except MemoryError:
+        result = failed("out of memory: it needed more than memory_limit", limit=True)
+    except RuntimeError as error:
+        if "memory" not in str(error):
+            raise
+        result = failed("out of memory: it needed more than memory_limit", limit=True)
+    return result | {"clock": {"seconds": round(time.perf_counter() - begin, 3)}}
+
+
+def failed(error: str, *, limit: bool = False) -> dict[str, Any]:
+    """The result of a child that did not make it; ``limit`` marks one that a safety net ended."""
+    warnings = ["ended by a limit of the machine, so a repetition may differ"] if limit else []
+    return {"status": "failed", "value": None, "error": error, "warnings": warnings}
+
+
+def _train_and_score(
+    task: Task, job: Job, images: Images, registry: Registry, save_to: Path
+) -> dict[str, Any]:
+    epochs, count = budget(task.train, len(images.train), job.fraction)
+    train = images.train[:count]  # the split is shuffled already
+    untrained = _untrained_value(task, job, images, registry)
+    detector = _build(task, job, registry)
+    fit(detector, train, epochs, task.train)
+    raw = detector.raw_terms(images.validation)
+    if not all(np.isfinite(values).all() for values in raw.values()):
+        raise TrainingFailed("a score is not finite")
+    validation = evaluate(detector, raw, images.groups, task)
+    score = max(task.scores, key=lambda name: validation[name]["value"])
+    value = validation[score]["value"]
+    modelfile.save(Model(detector, task.scores, score), save_to, task.versions)
+    return {
+        "status": "ok",
+        "value": value,
+        "score": score,
+        "validation": validation,
+        "terms": {name: asdict(scale) for name, scale in detector.scales.items()},
+        "warnings": _warnings(task, detector, raw, images, value, untrained),
+        "parameters": parameters(detector),
+    }
+
+
+def _build(task: Task, job: Job, registry: Registry) -> Detector:
+    seed_everything(job.seed)
+    return Detector(
+        job.spec,
+        task.shape,
+        registry,
+        distances=task.distances,
+        decoder=task.decoder,
+        bfloat16=task.bfloat16,
+    )
+
+
+def evaluate(detector: Detector, raw: Terms, groups: Ints, task: Task) -> dict[str, dict[str, float]]:
+    """AUROC of every score and of every single term, for each anomaly set and aggregated as ``value``.
+
+    Args:
+        raw: (n,) terms, as `Detector.raw_terms` gives them.
+        groups: (n,), 0 for normal.
+    """
+    scored = {name: detector.score(raw, terms) for name, terms in task.scores.items()} | raw
+    return {
+        name: group_aurocs(values, groups, task.groups, task.aggregate) for name, values in scored.items()
+    }
+
+
+def group_aurocs(
+    scores: Floats, groups: Ints, names: Sequence[str], aggregate: Aggregate
+) -> dict[str, float]:
+    """AUROC of each anomaly set that occurs against all normals, by name, and their aggregate as ``value``."""
+    out = {}
+    for group, name in enumerate(names, start=1):
+        rows = (groups == 0) | (groups == group)
+        if (groups == group).any():
+            out[name] = auroc(scores[rows], groups[rows] > 0)
+    return out | {"value": float(AGGREGATES[aggregate](np.array(list(out.values()))))}
+
+
+def _untrained_value(task: Task, job: Job, images: Images, registry: Registry) -> float:
+    """The reward of the same net before its first step, on few images."""
+    detector = _build(task, job, registry)
+    settle(detector, images.train[:UNTRAINED_IMAGES], start=True)
+    settle(detector, images.train[:UNTRAINED_IMAGES])
+    few = _few(images.groups)
+    result = evaluate(detector, detector.raw_terms(images.validation[few]), images.groups[few], task)
+    return max(result[name]["value"] for name in task.scores)
+
+
+def _few(groups: Ints) -> Ints:
+    """Rows of the first `UNTRAINED_IMAGES` of each group."""
+    return np.sort(
+        np.concatenate([np.flatnonzero(groups == g)[:UNTRAINED_IMAGES] for g in np.unique(groups)])
+    )
+
+
+def _warnings(
+    task: Task, detector: Detector, raw: Terms, images: Images, value: float, untrained: float
+) -> list[str]:
+    """What makes a result mean little, in words."""
+    found = []
+    for name in (*detector.spec.distances, HYPOTHESIS):
+        if np.ptp(raw[name]) <= 1e-9 * max(1.0, float(np.abs(raw[name]).max())):
+            found.append(f"the term {name} is constant")
+    few = _few(images.groups)
+    trained = evaluate(
+        detector, {k: v[few] for k, v in raw.items()}, images.groups[few], task
+    )  # on the same images as the untrained net
+    best = max(trained[name]["value"] for name in task.scores)
+    if best <= untrained:
+        found.append(f"no better than the same net untrained (AUROC {best:.3f} against {untrained:.3f})")
+    if _no_better_than_mean(detector, images):
+        found.append("the reconstruction is no better than the mean image")
+    return found
+
+
+def _no_better_than_mean(detector: Detector, images: Images) -> bool:
+    """Whether the mean squared error on normal validation images is not below that of the mean training image."""
+    normal = images.validation[torch.from_numpy(images.groups == 0)][:UNTRAINED_IMAGES]
+    mean = images.train[:1024].mean(0, keepdim=True)
+    errors = [float(((b.reconstruction - b.image) ** 2).sum()) for b in detector.batches(normal)]
+    return math.fsum(errors) >= float(((normal - mean) ** 2).sum())

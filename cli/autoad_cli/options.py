@@ -1,0 +1,45 @@
+"""From a YAML file and command-line options to a configuration."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from autoad_core.config import Config, load, merge, parse
+
+
+def dataset_ref(value: str) -> dict[str, Any]:
+    """``--dataset``: the name of a data set, or a folder of images."""
+    if os.sep in value or value in (".", "..") or Path(value).is_dir():
+        return {"name": "folder", "params": {"path": str(Path(value).expanduser())}}
+    return {"name": value}
+
+
+def data_root(given: Path | None) -> Path | None:
+    """``--data-root``, or ``AUTOAD_DATA``."""
+    if given is not None:
+        return given
+    return Path(os.environ["AUTOAD_DATA"]) if os.environ.get("AUTOAD_DATA") else None
+
+
+def read_config(path: Path | None, options: dict[str, Any]) -> Config:
+    """The file's values with the options put over them; an option that is None says nothing.
+
+    Raises:
+        ConfigError: See `autoad_core.config.parse`.
+    """
+    data = load(path) if path else {}
+    over: dict[str, Any] = {}
+    for key, value in options.items():
+        if value is None:
+            continue
+        section, _, name = key.rpartition(".")
+        target = over.setdefault(section, {}) if section else over
+        target[name] = value
+    data = merge(data, over)
+    section = data.get("data")
+    if isinstance(section, dict) and section.get("root") is None or section is None:
+        root = data_root(None)
+        data["data"] = {**(section or {}), **({"root": str(root)} if root else {})}
+    return parse(data, str(path) if path else "options")

@@ -1,0 +1,166 @@
+"""`autoad predict` and `autoad evaluate`: a trained model at work."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from autoad_cli.main import Context
+
+if TYPE_CHECKING:
+    from autoad_core.modelfile import Model
+
+BATCH = 64
+
+
+def load_model(context: Context, path: Path) -> Model:
+    """A model's folder, or a run's, whose best model is taken."""
+    import torch
+
+    from autoad_core import modelfile
+    from autoad_core.errors import ModelError
+    from autoad_core.run import Run
+
+    torch.set_num_threads(1)  # the same sums as the search made, whatever the number of cores
+    if (path / "config.yaml").exists():
+        result = Run(path).result()
+        if result is None or not result["models"]:
+            raise ModelError(f"{path}: this run has no model yet; autoad resume {path}")
+        path = path / "models" / f"{result['models'][0]['id']:04d}"
+    return modelfile.load(path, context.plugins.registry)
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="JSON lines instead of CSV.")
+@click.option("--score", help="Which of the model's scores; the one that validation preferred by default.")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="A file instead of stdout.")
+@click.pass_obj
+def predict(
+    context: Context, model: Path, paths: tuple[str, ...], as_json: bool, score: str | None, output: Path | None
+) -> None:
+    """Score images: files, folders (recursively) and globs. The larger the score, the less normal the image.
+
+    MODEL is a model's folder or a run's. An image that cannot be read has its reason in the column `error`; the exit
+    code is 0 whatever the scores.
+    """
+    from autoad_core.errors import UnknownName
+    from autoad_core.images import find_images
+
+    loaded = load_model(context, model)
+    name = score or loaded.score
+    if name not in loaded.scores:
+        raise UnknownName(f"{model}: no score is called {name!r}; known: {', '.join(loaded.scores)}")
+    found = find_images(paths)
+    with click.open_file(str(output) if output else "-", "w") as file:
+        _write(file, _rows(loaded, found, name), as_json=as_json)
+
+
+def _rows(model: Model, found: Iterator[Path], score: str) -> Iterator[dict[str, Any]]:
+    """One row an image, in order, read and scored in batches so that any number of images fits."""
+    import numpy as np
+    import torch
+
+    from autoad_core.errors import DataError
+    from autoad_core.images import read_image
+
+    while batch := list(islice(found, BATCH)):
+        images, errors = {}, {}
+        for path in batch:
+            try:
+                images[path] = read_image(path, model.detector.shape)
+            except DataError as error:
+                errors[path] = str(error)
+        scores: dict[Path, float] = {}
+        if images:
+            raw = model.detector.raw_terms(torch.from_numpy(np.stack(list(images.values()))))
+            values = model.detector.score(raw, model.scores[score])
+            scores = dict(zip(images, values.tolist(), strict=True))
+        for path in batch:
+            yield {"path": str(path), "score": scores.get(path), "error": errors.get(path, "")}
+
+
+def _write(file: TextIO, rows: Iterator[dict[str, Any]], *, as_json: bool) -> None:
+    writer = csv.DictWriter(file, ("path", "score", "error"), lineterminator="\n")
+    if not as_json:
+        writer.writeheader()
+    for row in rows:
+        if as_json:
+            file.write(json.dumps(row) + "\n")
+        else:
+            writer.writerow(row)
+        file.flush()
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--dataset", metavar="NAME|DIR", required=True, help="Labelled images: a data set, or a folder.")
+@click.option("--normal", multiple=True, help="Normal classes; `good`, or the first class, by default.")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the data sets; or AUTOAD_DATA.")
+@click.option("--limit", default=10_000, show_default=True, help="Images at most, drawn with seed 0.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.pass_obj
+def evaluate(
+    context: Context,
+    model: Path,
+    dataset: str,
+    normal: tuple[str, ...],
+    data_root: Path | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Measure a model on a labelled data set: every metric, with 95 % bootstrap intervals.
+
+    All images of the set are used; those that the model was trained on, if they are among them, flatter it.
+    """
+    from autoad_cli import options
+    from autoad_cli.tables import interval
+    from autoad_core.config import Ref
+    from autoad_core.metrics import intervals
+    from autoad_core.split import open_dataset
+
+    loaded = load_model(context, model)
+    ref = Ref.model_validate(options.dataset_ref(dataset))
+    root = options.data_root(data_root)
+    data = open_dataset(context.plugins.registry, ref, root=root, shape=loaded.detector.shape, seed=0)
+    scores, anomalous = _score_all(loaded, data, normal, limit)
+    result = intervals(scores, anomalous)
+    counts = {"normal": int((~anomalous).sum()), "anomalous": int(anomalous.sum())}
+    if as_json:
+        figures = {k: {"value": i.value, "low": i.low, "high": i.high} for k, i in result.items()}
+        click.echo(json.dumps({"score": loaded.score, "images": counts, "metrics": figures}, indent=1))
+        return
+    click.echo(f"{counts['normal']} normal and {counts['anomalous']} anomalous images, score {loaded.score!r}")
+    for name, found in result.items():
+        click.echo(f"{name:<14}  {interval({'value': found.value, 'low': found.low, 'high': found.high})}")
+    if min(counts.values()) < 20:
+        click.echo("note: fewer than 20 images of one kind; the figures mean little", err=True)
+
+
+def _score_all(model: Model, data: Any, normal: tuple[str, ...], limit: int) -> tuple[Any, Any]:
+    """Scores (n,) and labels (n,) bool, True for anomalous, of a data set."""
+    import numpy as np
+    import torch
+
+    from autoad_core.errors import ConfigError
+    from autoad_core.images import resize
+
+    classes = normal or (("good",) if "good" in data.classes else data.classes[:1])
+    if unknown := [c for c in classes if c not in data.classes]:
+        raise ConfigError(f"--normal: no class {unknown[0]!r}; known: {', '.join(data.classes[:40])}")
+    rows = np.sort(np.random.default_rng(0).permutation(len(data.labels))[:limit])
+    anomalous = ~np.isin(data.labels[rows], [data.classes.index(c) for c in classes])
+    scores = []
+    for part in np.array_split(rows, max(1, -(-len(rows) // 1024))):
+        images = data.read(part)
+        if images.shape[1:] != model.detector.shape:
+            images = resize(images, model.detector.shape)
+        scores.append(model.detector.score(model.detector.raw_terms(torch.from_numpy(images)), model.scores[model.score]))
+    return np.concatenate(scores), anomalous

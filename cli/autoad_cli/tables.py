@@ -1,0 +1,63 @@
+"""The result of a run as a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from autoad_core.spec import Spec
+
+MIN_WIDTH = 118  # of a table that is piped
+
+
+def console() -> Console:
+    """Stdout; wide enough for the table where it is not a terminal."""
+    out = Console()
+    return out if out.is_terminal else Console(width=MIN_WIDTH)
+
+
+def interval(figure: dict[str, float]) -> str:
+    """``0.951 [0.932, 0.967]``."""
+    return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"
+
+
+def print_result(result: dict[str, Any], folder: Path) -> None:
+    """The best models beside what is simpler, validation and test apart, with intervals."""
+    out = console()
+    aggregate = "AUROC" if len(result["groups"]) == 1 else f"{result['aggregate']} AUROC of {', '.join(result['groups'])}"
+    table = Table(title=f"{aggregate}, with 95 % bootstrap intervals", title_justify="left", box=None, pad_edge=False)
+    for name in ("", "validation", "test", "score", "parameters"):
+        table.add_column(name, justify="right" if name == "parameters" else "left", no_wrap=name in ("validation", "test"))
+    for row in result["models"]:
+        table.add_row(*_cells(row, "bold"))
+    table.add_section()
+    for row in result["baselines"]:
+        table.add_row(*_cells(row, ""))
+    out.print(table)
+    out.print()
+    for row in result["models"]:
+        out.print(f"{row['name']}: {Spec.from_dict(row['spec'])}", highlight=False, markup=False, soft_wrap=True)
+    counts, images = result["counts"], result["images"]
+    told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    sizes = "; ".join(f"{part} {n['normal']} normal, {n['anomalous']} anomalous" for part, n in images.items())
+    out.print(f"\ntrials: {told}, of a space of {result['space']:.3g}\nimages: {sizes}", highlight=False)
+    for note in result["notes"]:
+        out.print(f"note: {note}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+    out.print(f"run: {folder}", highlight=False, soft_wrap=True)
+    if result["models"]:
+        best = result["models"][0]["path"]
+        out.print(f"next: autoad predict {best} PATH...", highlight=False, soft_wrap=True)
+
+
+def _cells(row: dict[str, Any], style: str) -> list[str]:
+    cells = [
+        row["name"],
+        interval(row["validation"]["auroc"]),
+        interval(row["test"]["auroc"]),
+        row.get("score", ""),
+        f"{row['parameters']:,}" if "parameters" in row else "",
+    ]
+    return [f"[{style}]{c}[/]" if style and c else c for c in cells]

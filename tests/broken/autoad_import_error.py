@@ -1,0 +1,3 @@
+"""Fault: the plugin needs a module that is not there."""
+
+import no_such_module  # noqa: F401
