@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from autoad_core.component import Kind
+from autoad_core.errors import SpaceError, shown
 from autoad_core.geometry import SameModel, Shape
 from autoad_core.registry import Entry, Registry
 from autoad_core.space import Choice, Option, Space
@@ -85,12 +86,22 @@ def _own_choices(slot: str, entry: Entry, options: Sequence[Option]) -> list[Cho
 
 
 def single_point(registry: Registry, shape: Shape, spec: Spec) -> Space:
-    """The space whose only architecture is ``spec``, for training one that is known."""
+    """The space whose only architecture is ``spec``, for training one that is known.
+
+    Raises:
+        SpaceError: A choice that no component of ``spec`` has, or a value that it does not offer.
+    """
     layers = [
         LayerOptions(**{name: (value,) for name, value in asdict(layer).items()}) for layer in spec.layers
     ]
     space = assemble(registry, shape, (spec.hypothesis,), (spec.distance,), layers)
-    fixed = (
-        Choice(c.name, (spec.params[c.name],), c.when) if c.name in spec.params else c for c in space.choices
-    )
+    if unknown := sorted(set(spec.params) - {c.name for c in space.choices}):
+        raise SpaceError(f"architecture.params: no component has the choice {unknown[0]!r}")
+    fixed = []
+    for choice in space.choices:
+        value = spec.params.get(choice.name, choice.options[0])
+        if value not in choice.options:
+            options = ", ".join(map(str, choice.options))
+            raise SpaceError(f"architecture.params.{choice.name}: {shown(value)} is not one of {options}")
+        fixed.append(Choice(choice.name, (value,), choice.when))
     return Space(tuple(fixed), space.rule)

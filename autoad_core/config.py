@@ -6,14 +6,27 @@ import difflib
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from autoad_core.errors import ConfigError
+from autoad_core.errors import ConfigError, shown
+from autoad_core.spec import LIMITS
 
 MAX_CONFIG_BYTES = 1_000_000
+IMAGES_SHOWN = 50_000  # over all epochs at the full budget: small sets need many epochs, large ones few
+
+Whole = Annotated[int, Field(strict=True)]  # `yes` is not 1, "40" is not 40
+Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
 class _Model(BaseModel):
@@ -52,15 +65,15 @@ class Data(_Model):
     root: Path | None = Field(
         None, description="Folder of the data sets; `--data-root` and `AUTOAD_DATA` set it too."
     )
-    train_images: int | None = Field(None, ge=2, description="Most training images; all by default.")
-    contamination: float = Field(
+    train_images: Whole | None = Field(None, ge=2, description="Most training images; all by default.")
+    contamination: Real = Field(
         0.05,
         gt=0,
         lt=1,
         description="`ood`: share of anomalies beside the normal images, in validation and test, for each set.",
     )
-    search_normal: int = Field(500, ge=1, description="Most normal validation images that score a trial.")
-    search_anomalous: int = Field(
+    search_normal: Whole = Field(500, ge=1, description="Most normal validation images that score a trial.")
+    search_anomalous: Whole = Field(
         300, ge=1, description="Most validation images of each anomaly set that score a trial."
     )
 
@@ -68,21 +81,21 @@ class Data(_Model):
 class SpaceConfig(_Model):
     """The search space; an empty list means every option there is."""
 
-    layers: int = Field(
+    layers: Whole = Field(
         3, ge=1, le=6, description="Encoder layers N; the decoder mirrors them. The space has 6N + 2 choices."
     )
     hypothesis: tuple[str, ...] = Field((), description="What counts as normal.")
     distance: tuple[str, ...] = Field(
         (), description="Distances between image and reconstruction; `l21+ssim` is a sum."
     )
-    channels: tuple[int, ...] = Field(
+    channels: tuple[Whole, ...] = Field(
         (3, 8, 16, 32, 64, 128, 256), min_length=1, description="Output channels of a layer."
     )
-    kernel: tuple[int, ...] = Field(
+    kernel: tuple[Whole, ...] = Field(
         (1, 3, 5, 7), min_length=1, description="Sides of the convolution kernels; odd."
     )
     pooling: tuple[str, ...] = Field((), description="Pooling types.")
-    pooling_kernel: tuple[int, ...] = Field(
+    pooling_kernel: tuple[Whole, ...] = Field(
         (1, 3, 5, 7), min_length=1, description="Sides and strides of the pooling."
     )
     normalization: tuple[str, ...] = Field((), description="Normalization types.")
@@ -94,9 +107,10 @@ class SpaceConfig(_Model):
 
     @field_validator("channels", "kernel", "pooling_kernel")
     @classmethod
-    def _positive(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if any(v < 1 for v in value):
-            raise ValueError("must be positive")
+    def _in_range(cls, value: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        most = LIMITS[str(info.field_name)]
+        if any(not 1 <= v <= most for v in value):
+            raise ValueError(f"must be from 1 to {most}")
         return value
 
     @field_validator("kernel")
@@ -110,48 +124,52 @@ class SpaceConfig(_Model):
 class Search(_Model):
     """How many trials, how dear, and how the best are told."""
 
-    trials: int = Field(
+    trials: Whole = Field(
         40, ge=1, description="Proposals of the controller, skipped and cached ones included."
     )
-    first_budget: float = Field(
+    first_budget: Real = Field(
         0.25,
         gt=0,
         le=1,
         description="Share of the training budget that each trial gets; the best are trained in full afterwards.",
     )
-    promote: int = Field(
+    promote: Whole = Field(
         8, ge=1, description="How many of the best trials are trained once more at the full budget."
     )
-    random_trials: int = Field(
+    random_trials: Whole = Field(
         10, ge=0, description="Trials of random search to compare with, at the same budget."
     )
-    keep: int = Field(3, ge=1, description="How many of the best models are kept and tested.")
-    lag: int = Field(
+    keep: Whole = Field(3, ge=1, description="How many of the best models are kept and tested.")
+    lag: Whole = Field(
         8,
         ge=1,
         description="Proposal i knows the outcomes of trials up to i - lag: results do not depend on workers.",
     )
-    max_cost: float = Field(
+    max_cost: Real = Field(
         0.75,
         gt=0,
         le=1,
         description="Skip architectures whose predicted cost lies above this quantile of the space; 1 trains all.",
     )
-    time_limit: float = Field(
+    time_limit: Real = Field(
         900, gt=0, description="Seconds of wall time after which a child is ended; a safety net."
     )
-    memory_limit: float = Field(8, gt=0, description="GiB that a child may allocate; a safety net.")
+    memory_limit: Real = Field(8, gt=0, description="GiB that a child may allocate; a safety net.")
 
 
 class Train(_Model):
     """How a child is trained (design, 6)."""
 
-    epochs: int = Field(10, ge=1, description="Passes over the training images at the full budget.")
-    images: int | None = Field(
-        5000, ge=2, description="Training images that a child sees; all by default of null."
+    images: Whole | None = Field(
+        5000, ge=2, description="Training images that a child sees at most; `null` for all."
     )
-    batch_size: int = Field(64, ge=1, description="Images a step.")
-    learning_rate: float = Field(3e-3, gt=0, description="Of Adam; times 0.1 at 50 % and 75 % of the epochs.")
+    epochs: Whole | None = Field(
+        None,
+        ge=1,
+        description=f"Passes over them; by default as many as show the child {IMAGES_SHOWN:,} images in all.",
+    )
+    batch_size: Whole = Field(64, ge=1, description="Images a step.")
+    learning_rate: Real = Field(3e-3, gt=0, description="Of Adam; times 0.1 at 50 % and 75 % of the epochs.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="Arithmetic of the networks; `auto` takes bfloat16 where the processor has it. Kept on resume.",
@@ -178,8 +196,8 @@ class Config(_Model):
         description="`paper`: only the published space, the published learning rate of 0.1, the score of eq. 2 and no cost cap. "
         "Keys that are given win over the preset.",
     )
-    seed: int = Field(0, ge=0, lt=2**63, description="Of everything random.")
-    workers: int = Field(
+    seed: Whole = Field(0, ge=0, lt=2**63, description="Of everything random.")
+    workers: Whole = Field(
         0, ge=0, description="Processes that train; 0 is one a core. Does not change the results."
     )
     data: Data = Field(default_factory=lambda: Data.model_validate({}), description="The images.")
@@ -223,6 +241,27 @@ def parse(data: Any, where: str = "configuration") -> Config:
         return Config.model_validate(merge(preset, data))
     except ValidationError as error:
         raise ConfigError(f"{where}: {_explain(error)}") from error
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, endless nesting
+        raise ConfigError(f"{where}: {error}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values only: neither aliases, with which a small file can stand for a huge one, nor a key given twice."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "aliases are not supported here", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key in (k for k, _ in node.value if isinstance(k, yaml.ScalarNode)):
+            if key.value in seen:
+                problem = f"the key {key.value!r} is given twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -234,10 +273,12 @@ def load(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise ConfigError(f"{path}: larger than {MAX_CONFIG_BYTES} bytes; is it a configuration?")
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    try:
+        data = yaml.load(text, _Loader)  # noqa: S506, a safe loader
+    except Exception as error:  # on odd scalars PyYAML raises anything: KeyError on `!!bool x`
         raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     if data is None:
         return {}
@@ -257,25 +298,28 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def budget(train: Train, images: int, fraction: float) -> tuple[int, int]:
+def budget(train: Train, available: int, fraction: float) -> tuple[int, int]:
     """Epochs and images that make ``fraction`` of the full budget: fewer epochs first, then fewer images."""
-    full = min(train.images or images, images)
-    epochs = max(1, math.ceil(train.epochs * fraction))
-    return epochs, max(2, min(full, round(full * train.epochs * fraction / epochs)))
+    full = min(train.images or available, available)
+    passes = train.epochs or math.ceil(IMAGES_SHOWN / full)
+    epochs = max(1, math.ceil(round(passes * fraction, 9)))  # 70 * 0.1 is 7, not a little more
+    return epochs, max(2, min(full, round(full * passes * fraction / epochs)))
 
 
 def _explain(error: ValidationError) -> str:
     """The first fault of ``error`` as ``path: what; hint``."""
-    fault = error.errors()[0]
+    faults = error.errors()
+    # A misspelt key first: it is often why another one is missing.
+    fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
     path = [part for part in fault["loc"] if part != "_bare_name"]
-    key = ".".join(map(str, path))
+    key = " ".join(".".join(map(str, path)).split())[:200]
     if fault["type"] == "extra_forbidden":
         known = _fields_at(path[:-1])
         close = difflib.get_close_matches(str(path[-1]), known, n=1)
         return f"{key}: unknown key; " + (
             f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
         )
-    given = "" if isinstance(fault["input"], Mapping) else f", got {fault['input']!r}"
+    given = "" if isinstance(fault["input"], Mapping) else f", got {shown(fault['input'])}"
     return f"{key}: {fault['msg'].removeprefix('Value error, ')}{given}" if key else fault["msg"]
 
 

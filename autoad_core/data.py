@@ -15,22 +15,27 @@ Bools = NDArray[np.bool_]
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Images with class labels, read on demand.
+    """Images with class labels, read on demand."""
 
-    Attributes:
-        shape: (C, H, W) of every image that `read` gives.
-        classes: Names of the classes. The normal class of a folder of one product is called ``good``.
-        labels: (n,) int64, index into ``classes``.
-        parts: (n,) int64, 0 for the published training part and 1 for the test part; None where the set has no
-            published split.
-        notes: What a user should know about the data: files skipped and why, assumptions made, one line each.
-    """
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image that `read` gives."""
 
-    shape: tuple[int, int, int]
-    classes: tuple[str, ...]
-    labels: Ints
-    parts: Ints | None
-    notes: tuple[str, ...]
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes. The normal class of a folder of one product is called ``good``."""
+
+    @property
+    def labels(self) -> Ints:
+        """(n,) int64, index into ``classes``."""
+
+    @property
+    def parts(self) -> Ints | None:
+        """(n,) int64, 0 for the published training part and 1 for the test part; None without a published split."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know about the data, one line each: files skipped and why, assumptions made."""
 
     def read(self, indices: Ints) -> Floats:
         """(k, C, H, W) float32 in [0, 1], in the order of ``indices``.

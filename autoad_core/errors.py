@@ -1,6 +1,15 @@
 """Errors a user can act on. Each message says what was wrong, where, and what to do next."""
 
 
+def shown(value: object) -> str:
+    """A value as messages show it: one line of at most 80 characters."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:
+        text = "a number of more than 4,300 digits"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 class AutoADError(Exception):
     """Base class; the command line prints these as one line, without a traceback."""
 

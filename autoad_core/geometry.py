@@ -93,7 +93,8 @@ class SameModel:
     """The rule by which points of the space are the same model on images of ``size``; a rule for `Space`.
 
     A pooling type does not matter under an effective 1x1 kernel, kernels larger than the map act alike, and on a 1x1
-    map the normalizations in ``identities`` do nothing.
+    map the normalizations in ``identities`` do nothing: the encoder normalizes after pooling, the decoder, but for its
+    last layer, at the size before it.
     """
 
     size: Size
@@ -112,8 +113,9 @@ class SameModel:
             out[f"layer{i}.pooling_kernel"] = min(alike, default=kernel)
             if pool == (1, 1):
                 out[f"layer{i}.pooling"] = self.poolings[i - 1][0]
-            size = (ceil(size[0] / pool[0]), ceil(size[1] / pool[1]))
-            if size == (1, 1) and out[f"layer{i}.normalization"] in self.identities:
+            before, size = size, (ceil(size[0] / pool[0]), ceil(size[1] / pool[1]))
+            normalized = size if i == 1 else before  # the largest map that this layer's normalization sees
+            if normalized == (1, 1) and out[f"layer{i}.normalization"] in self.identities:
                 out[f"layer{i}.normalization"] = next(
                     n for n in self.normalizations[i - 1] if n in self.identities
                 )

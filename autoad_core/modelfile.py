@@ -21,8 +21,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from autoad_core.detector import Detector, Scale
-from autoad_core.errors import ModelError, SpaceError
+from autoad_core.assemble import single_point
+from autoad_core.detector import HYPOTHESIS, OWN_DISTANCE, Detector, Scale
+from autoad_core.errors import ModelError, SpaceError, shown
+from autoad_core.geometry import Shape, measure
 from autoad_core.registry import Registry
 from autoad_core.spec import Spec
 
@@ -30,8 +32,6 @@ FORMAT = 1
 MAX_JSON_BYTES = 4_000_000
 MAX_WEIGHT_BYTES = 2**31
 MAX_IMAGE_NUMBERS = 2**26
-MAX_CHANNELS = 4096
-MAX_LAYERS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,10 @@ def load(folder: Path, registry: Registry) -> Model:
     try:
         spec = Spec.from_dict(description["spec"])
         shape = _shape(description["shape"])
-        _check_size(spec)
+        _check_size(spec, shape)
+        single_point(registry, shape, spec)  # the components' own choices are among those that they offer
+        if description["decoder"] not in ("upsample-first", "paper"):
+            raise ValueError(f"decoder {shown(description['decoder'])}")
         detector = Detector(
             spec,
             shape,
@@ -129,7 +132,7 @@ def load(folder: Path, registry: Registry) -> Model:
         score = str(description["score"])
         calibration = read_json(folder / "calibration.json")
         detector.scales = {k: Scale(float(m), float(s)) for k, (m, s) in calibration.items()}
-    except (KeyError, TypeError, ValueError, AttributeError, SpaceError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, SpaceError) as error:
         raise ModelError(f"{folder}: spec.json or calibration.json is damaged ({error})") from error
     _check_scales(folder, detector, scores, score)
     _load_weights(detector, folder / "weights.safetensors")
@@ -137,36 +140,37 @@ def load(folder: Path, registry: Registry) -> Model:
     return Model(detector, scores, score)
 
 
-def _shape(value: Any) -> tuple[int, int, int]:
+def _shape(value: Any) -> Shape:
     c, h, w = (int(v) for v in value)
     if min(c, h, w) < 1 or c * h * w > MAX_IMAGE_NUMBERS:
         raise ValueError(f"image shape {value}")
     return (c, h, w)
 
 
-def _check_size(spec: Spec) -> None:
+def _check_size(spec: Spec, shape: Shape) -> None:
     """Refuse what would only exhaust the memory."""
-    if len(spec.layers) > MAX_LAYERS:
-        raise ValueError(f"{len(spec.layers)} layers")
-    for layer in spec.layers:
-        if layer.channels > MAX_CHANNELS or layer.kernel > 31:
-            raise ValueError(f"a layer of {layer.channels} channels and kernel {layer.kernel}")
+    stages = zip(measure(spec.layers, shape).stages, spec.layers, strict=True)
+    weights = sum(2 * stage.channels_in * layer.channels * layer.kernel**2 for stage, layer in stages)
+    if 4 * weights > MAX_WEIGHT_BYTES:
+        raise ValueError(f"{weights} weights")
 
 
 def _check_scales(
     folder: Path, detector: Detector, scores: Mapping[str, tuple[str, ...]], score: str
 ) -> None:
-    terms = {term for definition in scores.values() for term in definition} - {"distance"}
-    missing = ({*terms, *detector.distances} - set(detector.scales)) | ({score} - set(scores))
-    if missing:
+    known = {*detector.distances, HYPOTHESIS}
+    terms = {term for definition in scores.values() for term in definition} - {OWN_DISTANCE}
+    if score not in scores or not all(scores.values()) or terms - known:
+        raise ModelError(f"{folder}: spec.json is damaged: its scores do not fit its distances")
+    if missing := known - set(detector.scales):
         raise ModelError(f"{folder}: calibration.json lacks {sorted(missing)[0]!r}")
-    if not all(math.isfinite(s.median) and s.mad > 0 for s in detector.scales.values()):
+    if not all(math.isfinite(s.median) and 0 < s.mad < math.inf for s in detector.scales.values()):
         raise ModelError(f"{folder}: calibration.json holds a scale that is not positive and finite")
 
 
 def _load_weights(detector: Detector, path: Path) -> None:
-    """Names, shapes and types are compared in the header before anything is read into memory."""
-    expected = {k: (tuple(v.shape), v.dtype) for k, v in detector.state_dict().items()}
+    """Names and shapes are compared in the header before anything is read into memory, types and values then."""
+    expected = detector.state_dict()
     try:
         if path.stat().st_size > MAX_WEIGHT_BYTES:
             raise ModelError(f"{path}: larger than {MAX_WEIGHT_BYTES} bytes")
@@ -174,11 +178,13 @@ def _load_weights(detector: Detector, path: Path) -> None:
             found = {k: tuple(file.get_slice(k).get_shape()) for k in file.keys()}  # noqa: SIM118
         if wrong := sorted(k for k in found.keys() ^ expected.keys()):
             raise ModelError(f"{path}: does not fit spec.json: {wrong[0]!r} is on one side only")
-        if wrong := sorted(k for k in found if found[k] != expected[k][0]):
+        if wrong := sorted(k for k in found if found[k] != tuple(expected[k].shape)):
             raise ModelError(f"{path}: does not fit spec.json: {wrong[0]!r} is {found[wrong[0]]}")
         tensors = load_file(path)
     except (OSError, SafetensorError, ValueError) as error:
         raise ModelError(f"{path}: damaged or not safetensors ({error})") from error
+    if wrong := sorted(k for k, t in tensors.items() if t.dtype != expected[k].dtype):
+        raise ModelError(f"{path}: does not fit spec.json: {wrong[0]!r} is {tensors[wrong[0]].dtype}")
     if not all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point()):
         raise ModelError(f"{path}: holds numbers that are not finite")
     detector.load_state_dict(tensors)

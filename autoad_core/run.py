@@ -241,7 +241,7 @@ def save_state(run: Run, told: int, state: Mapping[str, Any]) -> None:
     tensors: dict[str, Any] = {}
     folder = run.folder / "state"
     path = folder / f"{told:06d}.json"
-    plain = _without_tensors(state, tensors, "")
+    plain = _without_tensors(state, tensors)
     if tensors:
         save_file(tensors, path.with_suffix(".safetensors"))
     write_json(path, {"told": told, "state": plain})
@@ -269,13 +269,14 @@ def load_state(run: Run, most: int) -> tuple[dict[str, Any] | None, list[str]]:
     return None, notes
 
 
-def _without_tensors(value: Any, tensors: dict[str, Any], key: str) -> Any:
+def _without_tensors(value: Any, tensors: dict[str, Any]) -> Any:
     """``value`` with each tensor moved to ``tensors`` and its key left in its place."""
     if isinstance(value, Mapping):
-        return {k: _without_tensors(v, tensors, f"{key}.{k}") for k, v in value.items()}
+        return {k: _without_tensors(v, tensors) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_tensors(v, tensors, f"{key}.{i}") for i, v in enumerate(value)]
+        return [_without_tensors(v, tensors) for v in value]
     if hasattr(value, "detach"):
+        key = str(len(tensors))
         tensors[key] = value.detach().contiguous().clone()
         return {"$tensor": key}
     return value

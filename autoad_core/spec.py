@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from autoad_core.component import Kind
-from autoad_core.errors import SpaceError
-from autoad_core.registry import Entry, Registry
+from autoad_core.errors import SpaceError, shown
+from autoad_core.registry import Registry
 from autoad_core.space import Option
+
+MAX_LAYERS = 12  # of an architecture that is read; the search space has up to 6
+LIMITS = {"channels": 4096, "kernel": 31, "pooling_kernel": 4096}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,27 +85,21 @@ class Spec:
         """From JSON or YAML.
 
         Raises:
-            SpaceError: Missing or unknown keys, or values of the wrong type.
+            SpaceError: Missing or unknown keys, or values of the wrong type or size, with the path of the key.
         """
-        try:
-            layers = tuple(Layer(**layer) for layer in data["layers"])
-            spec = cls(data["hypothesis"], data["distance"], layers, dict(data.get("params") or {}))
-        except (KeyError, TypeError) as error:
-            raise SpaceError(f"not an architecture: {error}") from error
-        if unknown := set(data) - {f.name for f in fields(cls)}:
-            raise SpaceError(f"not an architecture: unknown key {sorted(unknown)[0]!r}")
-        for i, layer in enumerate(layers, start=1):
-            for f in fields(Layer):
-                wanted = int if f.type == "int" else str
-                if type(getattr(layer, f.name)) is not wanted:
-                    raise SpaceError(
-                        f"layer {i}: {f.name} must be {wanted.__name__}, got {getattr(layer, f.name)!r}"
-                    )
-            if min(layer.channels, layer.kernel, layer.pooling_kernel) < 1 or layer.kernel % 2 == 0:
-                raise SpaceError(f"layer {i}: sizes must be positive and the kernel odd: {layer}")
-        if not layers:
-            raise SpaceError("not an architecture: it has no layers")
-        return spec
+        where = "architecture"
+        given = {"params": {}, **_keys(data, cls, where, optional=("params",))}
+        for name in ("hypothesis", "distance"):
+            _typed(given[name], (str,), f"{where}.{name}")
+        layers, params = given["layers"], given["params"]
+        if not isinstance(layers, list | tuple) or not 1 <= len(layers) <= MAX_LAYERS:
+            raise SpaceError(f"{where}.layers: must be a list of 1 to {MAX_LAYERS} layers")
+        if not isinstance(params, Mapping):
+            raise SpaceError(f"{where}.params: must be keys and values")
+        for name, value in params.items():
+            _typed(value, (str, int, float), f"{where}.params.{name}")
+        made = tuple(_layer(layer, f"{where}.layers.{i}") for i, layer in enumerate(layers))
+        return cls(given["hypothesis"], given["distance"], made, dict(params))
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON and YAML; the inverse of `from_dict`."""
@@ -155,6 +153,34 @@ class Spec:
         return f"{short(self.hypothesis)} | {'+'.join(map(short, self.distances))} | {layers}"
 
 
-def distance_entries(spec: Spec, registry: Registry) -> list[Entry]:
-    """The registry's entries of the distances that ``spec`` sums."""
-    return [registry.get(Kind.DISTANCE, d) for d in spec.distances]
+def _layer(data: Any, where: str) -> Layer:
+    given = _keys(data, Layer, where)
+    for f in fields(Layer):
+        _typed(given[f.name], (int,) if f.type == "int" else (str,), f"{where}.{f.name}")
+    for name, most in LIMITS.items():
+        if not 1 <= given[name] <= most:
+            raise SpaceError(f"{where}.{name}: must be from 1 to {most}, got {shown(given[name])}")
+    if given["kernel"] % 2 == 0:
+        raise SpaceError(f"{where}.kernel: must be odd, got {shown(given['kernel'])}")
+    return Layer(**given)
+
+
+def _keys(data: Any, model: type[Any], where: str, optional: Sequence[str] = ()) -> Mapping[str, Any]:
+    """``data``, if its keys are the fields of ``model``."""
+    known = [f.name for f in fields(model)]
+    if not isinstance(data, Mapping):
+        raise SpaceError(f"{where}: must have the keys {', '.join(known)}; got {shown(data)}")
+    for key in data:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+            raise SpaceError(f"{where}.{' '.join(str(key).split())[:80]}: unknown key; {hint}")
+    for name in known:
+        if name not in data and name not in optional:
+            raise SpaceError(f"{where}.{name}: is missing")
+    return data
+
+
+def _typed(value: Any, types: Sequence[type], where: str) -> None:
+    if type(value) not in types:
+        raise SpaceError(f"{where}: must be {' or '.join(t.__name__ for t in types)}, got {shown(value)}")

@@ -59,7 +59,10 @@ def make(
 
 def _records(file: Path) -> Piece:
     """Images (n, 3, 32, 32) and labels (n,), uint8."""
-    data = np.fromfile(file, dtype=np.uint8)
+    try:
+        data = np.fromfile(file, dtype=np.uint8)
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}); get the file again") from error
     if len(data) == 0 or len(data) % _RECORD:
         raise DataError(f"{file}: {len(data):,} bytes are not a multiple of {_RECORD:,}; get the file again")
     records = data.reshape(-1, _RECORD)

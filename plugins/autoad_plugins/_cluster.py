@@ -88,7 +88,8 @@ class Cluster(nn.Module):
 
 def _squared(codes: Tensor, centroids: Tensor) -> Tensor:
     """||z_i - mu_j||^2: (n, D), (K, D) to (n, K); from differences, since a matrix product would cancel."""
-    return torch.cdist(codes.float(), centroids, compute_mode="donot_use_mm_for_euclid_dist").square()
+    distance: Tensor = torch.cdist(codes.float(), centroids, compute_mode="donot_use_mm_for_euclid_dist")
+    return distance.square()
 
 
 def _kmeans(codes: Tensor, clusters: int) -> Tensor:

@@ -96,7 +96,11 @@ def _folder(root: Path | None, path: str | None) -> Path:
 def _find(folder: Path) -> tuple[list[_Item], list[str]]:
     """What the layout says, and notes on what was left out."""
     notes: list[str] = []
-    beside = {sub.name: sub for sub in sorted(folder.iterdir()) if sub.is_dir() and sub.name[0] != "."}
+    try:
+        within = sorted(path for path in folder.iterdir() if path.name[0] != ".")
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from error
+    beside = {path.name: path for path in within if path.is_dir()}
     if (folder / "train" / GOOD).is_dir():
         tests = sorted(sub for sub in folder.glob("test/*/") if sub.name[0] != ".")
         groups = [(folder / "train" / GOOD, 0), *((sub, 1) for sub in tests)]
@@ -105,15 +109,14 @@ def _find(folder: Path) -> tuple[list[_Item], list[str]]:
         groups = [(sub, 0) for name, sub in beside.items() if name != MASKS]
         unused = []
     else:
-        return _flat(folder, list(beside))
+        return _flat(folder, [path for path in within if path.suffix.lower() in EXTENSIONS], list(beside))
     if unused:
         notes.append(f"left out, as this layout does not know them: {', '.join(unused)}")
     items = [item for group, part in groups for item in _group(folder, group, part, notes)]
     return items, notes
 
 
-def _flat(folder: Path, beside: list[str]) -> tuple[list[_Item], list[str]]:
-    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in EXTENSIONS and f.name[0] != ".")
+def _flat(folder: Path, files: list[Path], beside: list[str]) -> tuple[list[_Item], list[str]]:
     if files:
         left_out = [f"left out, as images lie in {folder} itself: {', '.join(beside)}"] if beside else []
         return [_Item(file, GOOD, 0) for file in files], left_out

@@ -75,7 +75,8 @@ def _scored(x: Tensor, y: Tensor) -> Tensor:
     row_bytes = 4 * 8 * width
     count = max(1, min(planes, _CACHE_BYTES // (row_bytes * min(height, _TILE + 2 * radius))))
     step = 2 * _TILE if count == 1 else _TILE
-    first, second = torch.empty(2, 4 * count * min(height, step + 2 * radius) * width, dtype=torch.float64, device=x.device)
+    size = 4 * count * min(height, step + 2 * radius) * width
+    first, second = torch.empty(2, size, dtype=torch.float64, device=x.device)
     out = torch.empty_like(x)
     for p, q, target in zip(x.split(count), y.split(count), out.split(count), strict=True):
         for core, wide in _bands(height, radius, step):
@@ -121,7 +122,7 @@ class _Blur(torch.autograd.Function):
         return _times_banded(_banded_times(rows, maps, radius), columns.T, radius)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         rows, columns = ctx.saved_tensors
         return _times_banded(_banded_times(rows.T, grad, ctx.radius), columns, ctx.radius), None, None, None
@@ -131,7 +132,8 @@ def _banded_times(matrix: Tensor, maps: Tensor, radius: int) -> Tensor:
     """matrix @ maps, (H, H) by (n, H, W), skipping blocks of zeros."""
     if len(matrix) <= 2 * _TILE:
         return matrix @ maps
-    out = torch.empty_like(maps, memory_format=torch.contiguous_format)
+    maps = maps.contiguous()
+    out = torch.empty_like(maps)
     for core, wide in _bands(len(matrix), radius, _TILE):
         out[:, core] = matrix[core, wide] @ maps[:, wide]
     return out
@@ -139,6 +141,7 @@ def _banded_times(matrix: Tensor, maps: Tensor, radius: int) -> Tensor:
 
 def _times_banded(maps: Tensor, matrix: Tensor, radius: int, out: Tensor | None = None) -> Tensor:
     """maps @ matrix, (n, H, W) by (W, W), skipping blocks of zeros; into ``out`` if given."""
+    maps = maps.contiguous()
     out = torch.empty_like(maps) if out is None else out
     flat, flat_out = maps.view(-1, len(matrix)), out.view(-1, len(matrix))
     step = len(matrix) if len(matrix) <= 2 * _TILE else _TILE
@@ -164,7 +167,7 @@ def _radius(height: int, width: int) -> int:
     return min(_RADIUS, (min(height, width) - 1) // 2)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def _window(size: int, radius: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(size, size): row i holds the Gaussian weights around i, folded back at the border."""
     # A tensor made in inference mode could never be trained with, and this one outlives the mode.

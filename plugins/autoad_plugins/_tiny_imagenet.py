@@ -67,7 +67,11 @@ def make(root: Path | None, shape: Shape | None, seed: int, *, download: Any = F
 def _annotated(folder: Path) -> Iterator[tuple[Path, str]]:
     """Every file of the validation half with its WordNet id."""
     table = folder / _ANNOTATIONS
-    for number, line in enumerate(table.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    try:
+        lines = table.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise DataError(f"{table}: cannot be read ({error.strerror}); get the set again") from error
+    for number, line in enumerate(lines, 1):
         name, _, rest = line.partition("\t")
         wnid = rest.partition("\t")[0]
         file = folder / "val" / "images" / name
