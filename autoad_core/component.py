@@ -81,7 +81,9 @@ class Hooks:
 
     @hookspec
     def autoad_normalizations(self) -> Iterable[Component]:
-        """``make(channels: int) -> nn.Module``, (B, C, H, W) to the same shape, 1x1 maps included."""
+        """``make(channels: int) -> nn.Module``, (B, C, H, W) to the same shape, 1x1 maps included, also in training and with a
+        batch of one. In eval mode an image's result does not depend on the rest of the batch.
+        """
         return ()
 
     @hookspec

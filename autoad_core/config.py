@@ -236,7 +236,8 @@ def parse(data: Any, where: str = "configuration") -> Config:
     """
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where}: expected keys and values, got {type(data).__name__}")
-    preset = PRESETS.get(str(data.get("preset", "default")), {})
+    named = data.get("preset")
+    preset = PRESETS.get(named, {}) if isinstance(named, str) else {}
     try:
         return Config.model_validate(merge(preset, data))
     except ValidationError as error:

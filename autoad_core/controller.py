@@ -33,7 +33,7 @@ class Outcome:
     cost: float = 0.0
 
     def __post_init__(self) -> None:
-        if (self.status == "ok") != (self.value is not None and self.value == self.value):
+        if (self.status == "ok") != (self.value is not None) or self.value != self.value:
             raise ValueError(f"outcome {self.id}: status {self.status!r} with value {self.value!r}")
 
 

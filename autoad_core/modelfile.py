@@ -141,9 +141,9 @@ def load(folder: Path, registry: Registry) -> Model:
 
 
 def _shape(value: Any) -> Shape:
-    c, h, w = (int(v) for v in value)
-    if min(c, h, w) < 1 or c * h * w > MAX_IMAGE_NUMBERS:
-        raise ValueError(f"image shape {value}")
+    c, h, w = value
+    if any(type(v) is not int for v in value) or min(c, h, w) < 1 or c * h * w > MAX_IMAGE_NUMBERS:
+        raise ValueError(f"image shape {shown(value)}")
     return (c, h, w)
 
 

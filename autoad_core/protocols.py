@@ -28,8 +28,8 @@ class Batch:
 class Hypothesis(Protocol):
     """What counts as normal: the regulariser DEFINEREG of eq. 2, as an ``nn.Module``.
 
-    Its parameters are trained with the network; whatever else it fits lies in buffers, so that ``state_dict``
-    holds all that `score` needs. Its randomness comes from torch's global generator, which the trainer seeds.
+    Its parameters are trained with the network; whatever else it fits lies in buffers that exist from the
+    beginning and keep their shape, so that ``state_dict`` holds all that `score` needs and loads strictly. Its randomness comes from torch's global generator, which the trainer seeds.
 
     Attributes:
         view: ``"mean"``: the code averaged over positions, D = channels. ``"flat"``: all numbers of the code,
@@ -75,5 +75,5 @@ class Distance(Protocol):
             reconstruction: The same shape.
 
         Returns:
-            (B, H, W), finite; zero everywhere where the two are equal.
+            (B, H, W), finite and not negative; zero everywhere where the two are equal.
         """

@@ -35,7 +35,7 @@ class Choice:
             raise ValueError(f"choice {self.name!r} has no options")
         if not all(type(o) in (str, int, float) for o in self.options):
             raise ValueError(f"choice {self.name!r}: options must be str, int or float: {self.options}")
-        if len(set(map(repr, self.options))) != len(self.options):
+        if len(set(self.options)) != len(self.options):
             raise ValueError(f"choice {self.name!r} repeats an option: {self.options}")
 
 
@@ -46,7 +46,8 @@ class Space:
     Args:
         choices: A choice may depend only on choices before it.
         rule: Maps the active values of a point to those of its canonical twin: a pure, idempotent function
-            that changes values to other options of the same choice. None where every point is its own.
+            that changes values to other options of the same choice, and never a choice that another depends on. None
+            where every point is its own.
 
     Raises:
         ValueError: Two choices of one name, or a condition on an unknown choice or option.
@@ -93,19 +94,8 @@ class Space:
         known = {choice.name for choice in self.choices}
         if unknown := sorted(set(values) - known):
             raise SpaceError(f"{unknown[0]}: the space has no such choice")
-        named = self.rule(values) if self.rule else values
-        out: list[int] = []
-        for choice in self.choices:
-            if not self._active(choice, named):
-                out.append(0)
-                continue
-            if choice.name not in named:
-                raise SpaceError(f"{choice.name}: no value given")
-            if named[choice.name] not in choice.options:
-                options = ", ".join(map(str, choice.options))
-                raise SpaceError(f"{choice.name}: {named[choice.name]!r} is not one of {options}")
-            out.append(choice.options.index(named[choice.name]))
-        return tuple(out)
+        arch = self._indices(values)
+        return self._indices(self.rule(values)) if self.rule else arch
 
     def canonical(self, arch: Arch) -> Arch:
         """The one tuple that stands for every tuple of the same model. Idempotent."""
@@ -130,6 +120,20 @@ class Space:
     def size(self) -> int:
         """Number of index tuples: an upper bound on the distinct models."""
         return math.prod(len(c.options) for c in self.choices)
+
+    def _indices(self, values: Mapping[str, Option]) -> Arch:
+        out: list[int] = []
+        for choice in self.choices:
+            if not self._active(choice, values):
+                out.append(0)
+                continue
+            if choice.name not in values:
+                raise SpaceError(f"{choice.name}: no value given")
+            if values[choice.name] not in choice.options:
+                options = ", ".join(map(str, choice.options))
+                raise SpaceError(f"{choice.name}: {values[choice.name]!r} is not one of {options}")
+            out.append(choice.options.index(values[choice.name]))
+        return tuple(out)
 
     @staticmethod
     def _active(choice: Choice, values: Mapping[str, Option]) -> bool:

@@ -130,7 +130,8 @@ def make_split(data: Data, registry: Registry, seed: int) -> Split:
     if protocol == "ood":
         if not data.anomalies:
             raise ConfigError("data.anomalies: protocol 'ood' needs at least one data set of anomalies")
-        others = {ref.name: make(ref, normal.shape) for ref in data.anomalies}
+        names = _names(data.anomalies)
+        others = {name: make(ref, normal.shape) for name, ref in zip(names, data.anomalies, strict=True)}
         split = _ood(data, normal, others, rng)
     elif protocol == "one-class":
         split = _one_class(data, normal, rng)
@@ -221,6 +222,15 @@ def _folder(data: Data, dataset: Dataset, rng: np.random.Generator) -> Split:
         shown.append((dataset, order[:half]))
         hidden.append((dataset, order[half:]))
     return _split(data, types, (dataset, train), [(dataset, validation), *shown], [(dataset, test), *hidden])
+
+
+def _names(refs: Sequence[Ref]) -> list[str]:
+    """Names of anomaly sets; ``folder`` named again, with other parameters, is ``folder-2``."""
+    names: list[str] = []
+    for ref in refs:
+        earlier = sum(other.name == ref.name for other in refs[: len(names)])
+        names.append(f"{ref.name}-{earlier + 1}" if earlier else ref.name)
+    return names
 
 
 def _six_two_two(order: Ints) -> tuple[Ints, Ints, Ints]:

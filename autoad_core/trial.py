@@ -105,7 +105,7 @@ def run_trial(task: Task, job: Job, images: Images, registry: Registry, save_to:
         JSON values: ``status``, ``value`` (the reward), ``score`` (which score gave it), ``validation`` (AUROCs by score or
         term and anomaly set), ``warnings``, ``parameters``, ``error``, and under ``clock`` what depends on time and machine.
     """
-    begin = time.perf_counter()
+    began, clock = time.time(), time.perf_counter()
     try:
         result = _train_and_score(task, job, images, registry, save_to)
     except TrainingFailed as error:
@@ -116,7 +116,7 @@ def run_trial(task: Task, job: Job, images: Images, registry: Registry, save_to:
         if "memory" not in str(error):
             raise
         result = failed("out of memory: it needed more than memory_limit", limit=True)
-    return result | {"clock": {"seconds": round(time.perf_counter() - begin, 3)}}
+    return result | {"clock": {"began": round(began, 3), "seconds": round(time.perf_counter() - clock, 3)}}
 
 
 def failed(error: str, *, limit: bool = False) -> dict[str, Any]:

@@ -17,14 +17,18 @@ from autoad_cli.main import Context
 @click.command("list-components")
 @click.option("--kind", type=click.Choice([k.value for k in Kind]), help="Only this kind.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list.")
-@click.option("--check", is_flag=True, help="Exit 1 on any problem: a plugin skipped, a name twice, a missing module.")
+@click.option(
+    "--check", is_flag=True, help="Exit 1 on any problem: a plugin skipped, a name twice, a missing module."
+)
 @click.pass_obj
 def list_components(context: Context, kind: str | None, as_json: bool, check: bool) -> None:
     """Show every component, the package it comes from, and whether it can be loaded."""
     plugins = context.plugins
     names = Counter((e.kind, e.component.name) for e in plugins.registry)
     rows = [
-        _row(e, clash=names[e.kind, e.component.name] > 1) for e in plugins.registry if kind in (None, e.kind.value)
+        _row(e, clash=names[e.kind, e.component.name] > 1)
+        for e in plugins.registry
+        if kind in (None, e.kind.value)
     ]
     if as_json:
         click.echo(json.dumps(rows, indent=1))

@@ -41,7 +41,7 @@ def read_config(path: Path | None, options: dict[str, Any]) -> Config:
         target = over.setdefault(section, {}) if section else over
         target[name] = value
     data = merge(data, over)
-    section = data.get("data") or {}
+    section: Any = data.get("data") or {}
     if isinstance(section, dict):
         if not section.get("dataset"):
             section = merge(DEMO, section)

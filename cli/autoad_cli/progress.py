@@ -8,7 +8,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from autoad_core.spec import Spec
 
@@ -76,7 +84,9 @@ class Display:
         elif fresh and (better or time.monotonic() - self._last_line > PLAIN_EVERY_SECONDS):
             self._last_line = time.monotonic()
             where = f"{self._name} {self._estimate.done}/{self._estimate.trials}"
-            self._console.print(f"{where}  {describe(record)}  {best}  {self._estimate.left}", highlight=False)
+            self._console.print(
+                f"{where}  {describe(record)}  {best}  {self._estimate.left}", highlight=False
+            )
 
     def note(self, text: str) -> None:
         """A line that stays."""

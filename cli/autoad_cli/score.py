@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -44,7 +44,12 @@ def load_model(context: Context, path: Path) -> Model:
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="A file instead of stdout.")
 @click.pass_obj
 def predict(
-    context: Context, model: Path, paths: tuple[str, ...], as_json: bool, score: str | None, output: Path | None
+    context: Context,
+    model: Path,
+    paths: tuple[str, ...],
+    as_json: bool,
+    score: str | None,
+    output: Path | None,
 ) -> None:
     """Score images: files, folders (recursively) and globs. The larger the score, the less normal the image.
 
@@ -87,7 +92,7 @@ def _rows(model: Model, found: Iterator[Path], score: str) -> Iterator[dict[str,
             yield {"path": str(path), "score": scores.get(path), "error": errors.get(path, "")}
 
 
-def _write(file: TextIO, rows: Iterator[dict[str, Any]], *, as_json: bool) -> None:
+def _write(file: IO[str], rows: Iterator[dict[str, Any]], *, as_json: bool) -> None:
     writer = csv.DictWriter(file, ("path", "score", "error"), lineterminator="\n")
     if not as_json:
         writer.writeheader()
@@ -101,7 +106,9 @@ def _write(file: TextIO, rows: Iterator[dict[str, Any]], *, as_json: bool) -> No
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--dataset", metavar="NAME|DIR", required=True, help="Labelled images: a data set, or a folder.")
+@click.option(
+    "--dataset", metavar="NAME|DIR", required=True, help="Labelled images: a data set, or a folder."
+)
 @click.option("--normal", multiple=True, help="Normal classes; `good`, or the first class, by default.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the data sets; or AUTOAD_DATA.")
 @click.option("--limit", default=10_000, show_default=True, help="Images at most, drawn with seed 0.")
@@ -137,7 +144,9 @@ def evaluate(
         figures = {k: {"value": i.value, "low": i.low, "high": i.high} for k, i in result.items()}
         click.echo(json.dumps({"score": loaded.score, "images": counts, "metrics": figures}, indent=1))
         return
-    click.echo(f"{counts['normal']} normal and {counts['anomalous']} anomalous images, score {loaded.score!r}")
+    click.echo(
+        f"{counts['normal']} normal and {counts['anomalous']} anomalous images, score {loaded.score!r}"
+    )
     for name, found in result.items():
         click.echo(f"{name:<14}  {interval({'value': found.value, 'low': found.low, 'high': found.high})}")
     if min(counts.values()) < 20:
@@ -162,5 +171,9 @@ def _score_all(model: Model, data: Any, normal: tuple[str, ...], limit: int) -> 
         images = data.read(part)
         if images.shape[1:] != model.detector.shape:
             images = resize(images, model.detector.shape)
-        scores.append(model.detector.score(model.detector.raw_terms(torch.from_numpy(images)), model.scores[model.score]))
+        scores.append(
+            model.detector.score(
+                model.detector.raw_terms(torch.from_numpy(images)), model.scores[model.score]
+            )
+        )
     return np.concatenate(scores), anomalous

@@ -18,7 +18,9 @@ RUNS = Path("runs")
 
 @click.command()
 @click.argument("config", required=False, type=click.Path(path_type=Path))
-@click.option("--dataset", metavar="NAME|DIR", help="A data set, or a folder of images with good/ and bad/ in it.")
+@click.option(
+    "--dataset", metavar="NAME|DIR", help="A data set, or a folder of images with good/ and bad/ in it."
+)
 @click.option("--controller", metavar="NAME", help="The search strategy.")
 @click.option("--trials", type=int, help="Architectures to try.")
 @click.option("--layers", type=int, help="Encoder layers.")
@@ -26,7 +28,9 @@ RUNS = Path("runs")
 @click.option("--seed", type=int, help="Of everything random.")
 @click.option("--preset", type=click.Choice(["default", "paper"]), help="`paper` for the published settings.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the data sets; or AUTOAD_DATA.")
-@click.option("--run", "folder", type=click.Path(path_type=Path), help="Folder of the run; runs/NAME by default.")
+@click.option(
+    "--run", "folder", type=click.Path(path_type=Path), help="Folder of the run; runs/NAME by default."
+)
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on stdout.")
 @click.pass_obj
 def search(
@@ -63,7 +67,11 @@ def search(
     from autoad_core import experiment
 
     if folder is None:
-        name = config.stem if config else f"{_slug(settings.data.dataset.name)}-{_slug(settings.controller.name)}"
+        name = (
+            config.stem
+            if config
+            else f"{_slug(settings.data.dataset.name)}-{_slug(settings.controller.name)}"
+        )
         folder = _free(RUNS / name)
 
     def work(progress: Any, stop: Callable[[], bool]) -> dict[str, Any]:

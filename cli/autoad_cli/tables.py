@@ -27,10 +27,18 @@ def interval(figure: dict[str, float]) -> str:
 def print_result(result: dict[str, Any], folder: Path) -> None:
     """The best models beside what is simpler, validation and test apart, with intervals."""
     out = console()
-    aggregate = "AUROC" if len(result["groups"]) == 1 else f"{result['aggregate']} AUROC of {', '.join(result['groups'])}"
-    table = Table(title=f"{aggregate}, with 95 % bootstrap intervals", title_justify="left", box=None, pad_edge=False)
+    aggregate = (
+        "AUROC"
+        if len(result["groups"]) == 1
+        else f"{result['aggregate']} AUROC of {', '.join(result['groups'])}"
+    )
+    table = Table(
+        title=f"{aggregate}, with 95 % bootstrap intervals", title_justify="left", box=None, pad_edge=False
+    )
     for name in ("", "validation", "test", "score", "parameters"):
-        table.add_column(name, justify="right" if name == "parameters" else "left", no_wrap=name in ("validation", "test"))
+        table.add_column(
+            name, justify="right" if name == "parameters" else "left", no_wrap=name in ("validation", "test")
+        )
     for row in result["models"]:
         table.add_row(*_cells(row, "bold"))
     table.add_section()
@@ -39,10 +47,14 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
     out.print(table)
     out.print()
     for row in result["models"]:
-        out.print(f"{row['name']}: {Spec.from_dict(row['spec'])}", highlight=False, markup=False, soft_wrap=True)
+        out.print(
+            f"{row['name']}: {Spec.from_dict(row['spec'])}", highlight=False, markup=False, soft_wrap=True
+        )
     counts, images = result["counts"], result["images"]
     told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    sizes = "; ".join(f"{part} {n['normal']} normal, {n['anomalous']} anomalous" for part, n in images.items())
+    sizes = "; ".join(
+        f"{part} {n['normal']} normal, {n['anomalous']} anomalous" for part, n in images.items()
+    )
     out.print(f"\ntrials: {told}, of a space of {result['space']:.3g}\nimages: {sizes}", highlight=False)
     for note in result["notes"]:
         out.print(f"note: {note}", style="yellow", highlight=False, markup=False, soft_wrap=True)

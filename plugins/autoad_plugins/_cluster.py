@@ -96,7 +96,7 @@ def _kmeans(codes: Tensor, clusters: int) -> Tensor:
     """The best of several runs of k-means on a sample of the codes, (n, D) to (clusters, D)."""
     sample = codes[torch.randperm(len(codes))[:_ROWS_FOR_KMEANS].to(codes.device)].double().cpu()
     seed = int(torch.randint(2**31 - 1, ()))
-    distinct = sample.unique(dim=0)
+    distinct: Tensor = sample.unique(dim=0)
     if len(distinct) <= clusters:
         return distinct[torch.arange(clusters) % len(distinct)]
     fit = KMeans(clusters, n_init=_RESTARTS, random_state=seed)

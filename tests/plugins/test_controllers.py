@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from autoad_plugins._evolution import RegularizedEvolution
-from autoad_plugins._local_search import LocalSearch
-from autoad_plugins._random import Fresh, RandomSearch
 
 from autoad_core import Arch, Choice, Controller, Outcome, Space
 from autoad_core.testing import ControllerContract, check_plugin
+from autoad_plugins._evolution import RegularizedEvolution
+from autoad_plugins._local_search import LocalSearch
+from autoad_plugins._random import Fresh, RandomSearch
 
 Make = Callable[[Space, int], Controller]
 ALL: list[Make] = [RandomSearch, RegularizedEvolution, LocalSearch]

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from autoad_plugins import _ssim, distances
-from autoad_plugins._distances import L1, L2, L21, Relative
-from autoad_plugins._ssim import SSIM
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from autoad_core.protocols import Distance
 from autoad_core.testing import DistanceContract, check_plugin
+from autoad_plugins import _ssim, distances
+from autoad_plugins._distances import L1, L2, L21, Relative
+from autoad_plugins._ssim import SSIM
 
 Array = npt.NDArray[np.float64]
 
-every_distance = pytest.mark.parametrize("distance", [L1(), L2(), L21(), SSIM(), Relative()], ids=lambda d: type(d).__name__)
+every_distance = pytest.mark.parametrize(
+    "distance", [L1(), L2(), L21(), SSIM(), Relative()], ids=lambda d: type(d).__name__
+)
 
 
 class TestL1(DistanceContract):
@@ -129,12 +133,14 @@ def test_relative_takes_the_variance_of_all_channels_together() -> None:
 
 def scikit_image(x: Tensor, y: Tensor) -> Array:
     """1 - SSIM, (B, H, W), the mean over channels, in float64."""
+    similarity: Any = structural_similarity
     settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
     planes = [
-        [structural_similarity(a, b, full=True, **settings)[1] for a, b in zip(p, q, strict=True)]
+        [similarity(a, b, full=True, **settings)[1] for a, b in zip(p, q, strict=True)]
         for p, q in zip(x.double().numpy(), y.double().numpy(), strict=True)
     ]
-    return 1 - np.mean(planes, axis=1)
+    means: Array = np.mean(planes, axis=1)
+    return 1 - means
 
 
 def by_scipy(x: Tensor, y: Tensor, radius: int) -> Array:
@@ -182,7 +188,8 @@ def test_ssim_in_training_is_the_same_but_for_rounding(shape: tuple[int, int, in
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "radius"), [(1, 1, 0), (2, 9, 0), (5, 5, 2), (8, 8, 3), (9, 40, 4), (70, 10, 4), (11, 11, 5)]
+    ("height", "width", "radius"),
+    [(1, 1, 0), (2, 9, 0), (5, 5, 2), (8, 8, 3), (9, 40, 4), (70, 10, 4), (11, 11, 5)],
 )
 def test_the_window_shrinks_to_the_largest_odd_size_that_fits(height: int, width: int, radius: int) -> None:
     x, y = images(height, width), images(height, width, seed=1)
