@@ -37,11 +37,12 @@ class Scale:
 
     @classmethod
     def of(cls, values: Floats) -> Scale:
-        """Median and median absolute deviation of (n,) values; a term that hardly varies has spread 1."""
-        median = float(np.median(values))
-        mad = float(np.median(np.abs(values - median)))
-        spread = mad or float(np.std(values))
-        return cls(median, spread if spread > 1e-12 * max(1.0, abs(median)) else 1.0)
+        """Median and median absolute deviation of (n,) values; a term that varies by rounding alone has spread 1."""
+        wide = values.astype(np.float64)
+        median = float(np.median(wide))
+        mad = float(np.median(np.abs(wide - median)))
+        spread = mad or float(np.std(wide))
+        return cls(median, spread if spread > max(1e-12, 1e-6 * abs(median)) else 1.0)
 
 
 class Detector(nn.Module):

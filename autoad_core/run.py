@@ -116,13 +116,13 @@ def create(folder: Path, config: Mapping[str, Any], resolved: Mapping[str, Any])
         RunError: The folder holds something already, cannot be written, or the disk is full.
     """
     with explain_disk(folder):
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if _taken(folder):
             raise RunError(
                 f"{folder}: exists and is not empty; autoad resume {folder}, or choose another with --run"
             )
         folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder), explain_disk(folder):
-        (folder / "state").mkdir()
+        (folder / "state").mkdir(exist_ok=True)
         aside = folder / "config.yaml.new"
         text = yaml.safe_dump(
             {"config": dict(config), "resolved": dict(resolved)}, sort_keys=False, width=110
@@ -130,6 +130,14 @@ def create(folder: Path, config: Mapping[str, Any], resolved: Mapping[str, Any])
         aside.write_text(text, encoding="utf-8")
         aside.rename(folder / "config.yaml")
         yield Run(folder)
+
+
+def _taken(folder: Path) -> bool:
+    """Whether there is anything but what a run leaves behind that was killed before it had a configuration."""
+    if not folder.is_dir():
+        return folder.exists()
+    begun = {"lock", "state", "config.yaml.new"}
+    return any(path.name not in begun for path in folder.iterdir()) or any(folder.glob("state/*"))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ With s = x + y - 1 and d = x - y, which leave nothing to cancel where x and y ar
                                b = var(d) / ((var(s) + var(d)) / 2 + C2)
 
 which is exactly 0 where x = y, and takes four local moments in place of five. The Gaussian window with its
-reflecting border is a product with a banded matrix on either side, G_h m G_w^T, of which only the blocks on
+reflecting border is a product with a banded matrix on either side, G_h m G_w, of which only the blocks on
 the band are multiplied.
 """
 
@@ -83,7 +83,7 @@ def _scored(x: Tensor, y: Tensor) -> Tensor:
             moments = _moments(p[:, wide], q[:, wide], first)
             band = _view(second, len(moments), core.stop - core.start, width)
             torch.bmm(rows[core, wide].expand(len(moments), -1, -1), moments, out=band)
-            means, squares = _times_banded(band, columns.T, radius, _view(first, *band.shape)).chunk(2)
+            means, squares = _times_banded(band, columns, radius, _view(first, *band.shape)).chunk(2)
             variances = squares.addcmul_(means, means, value=-1)
             target[:, core] = _combine(means.to(x.dtype), variances.to(x.dtype))
     return out
@@ -110,7 +110,7 @@ def _combine(means: Tensor, variances: Tensor) -> Tensor:
 
 
 class _Blur(torch.autograd.Function):
-    """rows @ maps @ columns.T, of banded matrices: maps (n, H, W), rows (H, H), columns (W, W), to (n, H, W).
+    """rows @ maps @ columns, of banded matrices: maps (n, H, W), rows (H, H), columns (W, W), to (n, H, W).
 
     By hand, since autograd would go through every block's slice with a gradient of full size.
     """
@@ -119,13 +119,13 @@ class _Blur(torch.autograd.Function):
     def forward(ctx: Any, maps: Tensor, rows: Tensor, columns: Tensor, radius: int) -> Tensor:
         ctx.save_for_backward(rows, columns)
         ctx.radius = radius
-        return _times_banded(_banded_times(rows, maps, radius), columns.T, radius)
+        return _times_banded(_banded_times(rows, maps, radius), columns, radius)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        rows, columns = ctx.saved_tensors
-        return _times_banded(_banded_times(rows.T, grad, ctx.radius), columns, ctx.radius), None, None, None
+        rows, columns = ctx.saved_tensors  # symmetric, so that they are their own adjoints
+        return _times_banded(_banded_times(rows, grad, ctx.radius), columns, ctx.radius), None, None, None
 
 
 def _banded_times(matrix: Tensor, maps: Tensor, radius: int) -> Tensor:
@@ -169,7 +169,7 @@ def _radius(height: int, width: int) -> int:
 
 @functools.lru_cache(maxsize=16)
 def _window(size: int, radius: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(size, size): row i holds the Gaussian weights around i, folded back at the border."""
+    """(size, size): row i holds the Gaussian weights around i, folded back at the border; symmetric."""
     # A tensor made in inference mode could never be trained with, and this one outlives the mode.
     with torch.inference_mode(False):
         offsets = torch.arange(-radius, radius + 1)

@@ -380,11 +380,11 @@ def test_the_same_seed_gives_the_same_split_and_another_seed_another(data: dict[
 
 
 def test_the_data_set_gets_the_root_the_wanted_shape_and_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
+    seen, real = [], array
 
     def spy(root: Path | None, shape: Any, seed: int, **params: Any) -> ArrayDataset:
         seen.append((root, shape, seed))
-        return array(root, shape, seed, **params)
+        return real(root, shape, seed, **params)
 
     monkeypatch.setitem(globals(), "array", spy)
     split(7, root=Path("/data"), anomalies=[ref("stains", first=1000)])

@@ -347,8 +347,12 @@ class TestDEC:
             assert distances.min(0).values.max() < 1e-5  # and no centroid lies elsewhere
             assert module.loss(batch(codes)).isfinite()
 
+    def test_spare_centroids_are_shared_out_evenly(self) -> None:
+        module = self.started(100 * normal(2, 2).repeat(20, 1), 10)
+        assert module.frequency.tolist() == pytest.approx([0.1] * 10, rel=1e-3)
+
     def test_starts_without_a_warning_on_near_duplicates(self) -> None:
-        codes = torch.cat([1 + 1e-7 * normal(500, 2), normal(3, 2)])
+        codes = torch.cat([1e-9 * normal(300, 2), torch.full((1, 2), 1e4)])
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert self.started(codes, 8).centroids.isfinite().all()
@@ -396,7 +400,9 @@ class TestDAGMM:
     @pytest.mark.parametrize("dim", [1, 3, 32, 33])
     def test_the_score_is_the_energy_under_the_mixture_of_the_training_set(self, dim: int) -> None:
         codes, other = 3 + 2 * normal(80, dim), normal(20, dim, seed=1)
-        module = trained(Density, codes)
+        module = trained(Density, codes - 1)
+        module.finish(codes)
+        assert module.shift.tolist() == pytest.approx(codes.mean(0).tolist(), abs=1e-5)
         weights, means, covariances = mixture_by_hand(
             codes.double().numpy(), self.responsibilities(module, codes)
         )
