@@ -134,7 +134,7 @@ def _train_and_score(
     detector = _build(task, job, registry)
     fit(detector, train, epochs, task.train)
     raw = detector.raw_terms(images.validation)
-    if not all(np.isfinite(values).all() for values in raw.values()):
+    if not _finite(raw):
         raise TrainingFailed("a score is not finite")
     validation = evaluate(detector, raw, images.groups, task)
     score = max(task.scores, key=lambda name: validation[name]["value"])
@@ -194,8 +194,15 @@ def _untrained_value(task: Task, job: Job, images: Images, registry: Registry) -
     settle(detector, images.train[:UNTRAINED_IMAGES], start=True)
     settle(detector, images.train[:UNTRAINED_IMAGES])
     few = _few(images.groups)
-    result = evaluate(detector, detector.raw_terms(images.validation[few]), images.groups[few], task)
+    raw = detector.raw_terms(images.validation[few])
+    if not _finite(raw):
+        return 0.0  # training may help
+    result = evaluate(detector, raw, images.groups[few], task)
     return max(result[name]["value"] for name in task.scores)
+
+
+def _finite(raw: Terms) -> bool:
+    return all(np.isfinite(values).all() for values in raw.values())
 
 
 def _few(groups: Ints) -> Ints:

@@ -101,6 +101,7 @@ def _watch(work: Callable[[Any, Callable[[], bool]], dict[str, Any]], folder: Pa
     """Run ``work`` under a progress display; the first Ctrl-C asks it to stop, the second one stops it."""
     from autoad_cli.progress import display
     from autoad_cli.tables import print_result
+    from autoad_core.errors import RunError
 
     stopping = False
 
@@ -124,6 +125,8 @@ def _watch(work: Callable[[Any, Callable[[], bool]], dict[str, Any]], folder: Pa
         click.echo(json.dumps(result | {"run": str(folder)}, indent=1))
     else:
         print_result(result, folder)
+    if not result["models"]:
+        raise RunError(f"{folder}: no model was found, every trial failed or was skipped; trials.jsonl says why")
 
 
 def _slug(name: str) -> str:

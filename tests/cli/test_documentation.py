@@ -29,9 +29,10 @@ def blocks(page: Path, language: str) -> list[str]:
 def test_the_tutorial_runs(tmp_path: Path) -> None:
     tutorial = ROOT / "docs" / "tutorial.md"
     subprocess.run([sys.executable, "-c", blocks(tutorial, "python")[0]], cwd=tmp_path, check=True)
+    (tmp_path / "tiles.yaml").write_text(blocks(tutorial, "yaml")[0])
     lines = "".join(blocks(tutorial, "console")).splitlines()
     commands = [shlex.split(line.removeprefix("$ autoad ")) for line in lines if line.startswith("$ autoad ")]
-    assert len(commands) == len(lines) >= 8
+    assert len(commands) == len(lines) >= 6
     printed = {c[0]: autoad(*c, cwd=tmp_path, check=0).stdout for c in commands}
     assert "good" in printed["check"]
     assert "nearest neighbours" in printed["show"]

@@ -177,7 +177,8 @@ def test_a_worker_killed_from_outside_is_replaced(finished: Path, tmp_path: Path
 def test_a_child_that_takes_too_long_is_ended_and_the_search_goes_on(tmp_path: Path) -> None:
     slow = TINY.replace("trials: 10", "trials: 2, time_limit: 0.2").replace("epochs: 2", "epochs: 100000")
     (tmp_path / "slow.yaml").write_text(slow)
-    autoad("search", "slow.yaml", "--run", "run", cwd=tmp_path, check=0)
+    done = autoad("search", "slow.yaml", "--run", "run", cwd=tmp_path, check=1)
+    assert "no model was found" in error_line(done)
     records = journal(tmp_path / "run")
     assert {r["status"] for r in records} <= {"failed", "skipped"}
     assert any("time_limit = 0.2" in r["error"] for r in records)
