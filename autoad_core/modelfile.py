@@ -53,7 +53,9 @@ def write_json(path: Path, value: Any) -> None:
     """Write aside, sync, rename: a reader sees the old file or the new one, never half of it."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     with aside.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, allow_nan=False)  # in the order given: a controller's state may rest on it
+        json.dump(
+            value, file, indent=1, allow_nan=False
+        )  # in the order given: a controller's state may rest on it
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())

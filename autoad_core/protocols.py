@@ -29,7 +29,8 @@ class Hypothesis(Protocol):
     """What counts as normal: the regulariser DEFINEREG of eq. 2, as an ``nn.Module``.
 
     Its parameters are trained with the network; whatever else it fits lies in buffers that exist from the
-    beginning and keep their shape, so that ``state_dict`` holds all that `score` needs and loads strictly. Its randomness comes from torch's global generator, which the trainer seeds.
+    beginning and keep their shape, so that ``state_dict`` holds all that `score` needs and loads strictly.
+    Its randomness comes from torch's global generator, which the trainer seeds.
 
     Attributes:
         view: ``"mean"``: the code averaged over positions, D = channels. ``"flat"``: all numbers of the code,

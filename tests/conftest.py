@@ -25,5 +25,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  
     excused = item.get_closest_marker("data") is not None and not os.environ.get("AUTOAD_DATA")
     if report.skipped and not excused and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
-        report.longrepr = f"{item.nodeid} was skipped, but everything it needs should be here: {report.longrepr}"
+        report.longrepr = (
+            f"{item.nodeid} was skipped, but everything it needs should be here: {report.longrepr}"
+        )
     return report

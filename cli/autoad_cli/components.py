@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
+from autoad_cli.main import Context
 from autoad_core.component import Kind
 from autoad_core.registry import Entry
-from autoad_cli.main import Context
 
 
 @click.command("list-components")

@@ -41,11 +41,11 @@ def read_config(path: Path | None, options: dict[str, Any]) -> Config:
         target = over.setdefault(section, {}) if section else over
         target[name] = value
     data = merge(data, over)
-    section: Any = data.get("data") or {}
-    if isinstance(section, dict):
-        if not section.get("dataset"):
-            section = merge(DEMO, section)
-        if not section.get("root") and (root := data_root(None)):
-            section = {**section, "root": str(root)}
-        data["data"] = section
+    images: Any = data.get("data") or {}
+    if isinstance(images, dict):
+        if not images.get("dataset"):
+            images = merge(DEMO, images)
+        if not images.get("root") and (root := data_root(None)):
+            images = {**images, "root": str(root)}
+        data["data"] = images
     return parse(data, str(path) if path else "options")

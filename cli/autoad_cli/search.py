@@ -64,7 +64,7 @@ def search(
         "preset": preset,
     }
     settings = read_config(config, options)
-    from autoad_core import experiment
+    from autoad_core import launch
 
     if folder is None:
         name = (
@@ -75,7 +75,7 @@ def search(
         folder = _free(RUNS / name)
 
     def work(progress: Any, stop: Callable[[], bool]) -> dict[str, Any]:
-        return experiment.start(
+        return launch.start(
             settings, folder, context.plugins, progress, stop, builtin_only=context.builtin_only
         )
 
@@ -89,10 +89,10 @@ def search(
 @click.pass_obj
 def resume(context: Context, run: Path, workers: int | None, as_json: bool) -> None:
     """Go on with a search that was stopped, as if it had not been."""
-    from autoad_core import experiment
+    from autoad_core import launch
 
     def work(progress: Any, stop: Callable[[], bool]) -> dict[str, Any]:
-        return experiment.resume(run, context.plugins, progress, stop, workers=workers)
+        return launch.resume(run, context.plugins, progress, stop, workers=workers)
 
     _watch(work, run, as_json=as_json)
 
@@ -126,7 +126,9 @@ def _watch(work: Callable[[Any, Callable[[], bool]], dict[str, Any]], folder: Pa
     else:
         print_result(result, folder)
     if not result["models"]:
-        raise RunError(f"{folder}: no model was found, every trial failed or was skipped; trials.jsonl says why")
+        raise RunError(
+            f"{folder}: no model was found, every trial failed or was skipped; trials.jsonl says why"
+        )
 
 
 def _slug(name: str) -> str:

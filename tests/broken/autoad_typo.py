@@ -10,7 +10,9 @@ def autoad_distanses():
 
 @hookimpl
 def autoad_controllers():
-    return [Component(name="beside-typo", target="autoad_typo:make", summary="A good one beside a misspelt hook")]
+    return [
+        Component(name="beside-typo", target="autoad_typo:make", summary="A good one beside a misspelt hook")
+    ]
 
 
 def make(space, seed):

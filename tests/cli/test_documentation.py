@@ -13,10 +13,10 @@ import venv
 from pathlib import Path
 
 import pytest
-from commandline import COMMAND, autoad
 
 from autoad_cli.reference import commented_yaml, markdown
 from autoad_core.config import parse
+from commandline import COMMAND, autoad
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,7 +59,9 @@ def test_the_commented_configuration_is_the_default() -> None:
     assert parse(paper) == parse({"preset": "paper"}), "a key that the preset sets is not commented out"
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
 def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text()):
         assert ((ROOT / page).parent / target).exists(), target

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from commandline import TINY, autoad, error_line, start
 from PIL import Image
+
+from commandline import TINY, autoad, error_line, start
 
 pytestmark = pytest.mark.slow
 
@@ -38,13 +39,17 @@ def journal(run: Path) -> list[dict[str, Any]]:
 
 def contents(run: Path) -> dict[str, bytes]:
     """Every file of the models, and the result, without the path of the run."""
-    files = {str(p.relative_to(run)): p.read_bytes() for p in sorted((run / "models").rglob("*")) if p.is_file()}
+    files = {
+        str(p.relative_to(run)): p.read_bytes() for p in sorted((run / "models").rglob("*")) if p.is_file()
+    }
     files["result.json"] = (run / "result.json").read_bytes()
     return {name: data.replace(str(run).encode(), b"RUN") for name, data in files.items()}
 
 
 @pytest.mark.parametrize("workers", [2, 4])
-def test_the_journal_is_the_same_for_any_number_of_workers(finished: Path, tmp_path: Path, workers: int) -> None:
+def test_the_journal_is_the_same_for_any_number_of_workers(
+    finished: Path, tmp_path: Path, workers: int
+) -> None:
     (tmp_path / "tiny.yaml").write_text(TINY)
     autoad("search", "tiny.yaml", "--run", "run", "--workers", workers, cwd=tmp_path, check=0)
     assert journal(tmp_path / "run") == journal(finished)
@@ -81,14 +86,24 @@ def kill_at_a_random_moment(process: Any, run: Path, rng: random.Random) -> None
 
 def test_show_and_json(finished: Path, tmp_path: Path) -> None:
     text = autoad("show", finished, check=0).stdout
-    for row in ("PCA", "nearest neighbours", "mean pixel", "random search, 3 trials", "untrained net", "validation", "test"):
+    for row in (
+        "PCA",
+        "nearest neighbours",
+        "mean pixel",
+        "random search, 3 trials",
+        "untrained net",
+        "validation",
+        "test",
+    ):
         assert row in text
     result = json.loads(autoad("show", finished, "--json", check=0).stdout)
     assert {"models", "baselines", "counts", "notes", "run"} <= set(result)
     best = result["models"][0]
     assert best["test"]["auroc"]["low"] <= best["test"]["auroc"]["value"] <= best["test"]["auroc"]["high"]
     assert sum(result["counts"].values()) == len(journal(finished))
-    assert "show: not a run" in error_line(autoad("show", tmp_path)) or "not a run" in error_line(autoad("show", tmp_path))
+    assert "show: not a run" in error_line(autoad("show", tmp_path)) or "not a run" in error_line(
+        autoad("show", tmp_path)
+    )
 
 
 def test_resume_of_a_finished_run_tells_its_result(finished: Path) -> None:
@@ -123,7 +138,9 @@ def test_predict_streams_scores_and_reports_what_it_cannot_read(finished: Path, 
 
 def test_scores_of_predict_are_those_of_the_search(finished: Path, tmp_path: Path) -> None:
     """Digits written as PNG (16 grey levels survive) and scored from files rank as in the run."""
-    done = autoad("evaluate", finished, "--dataset", "digits", "--normal", "5", "--normal", "6", "--json", check=0)
+    done = autoad(
+        "evaluate", finished, "--dataset", "digits", "--normal", "5", "--normal", "6", "--json", check=0
+    )
     found = json.loads(done.stdout)["metrics"]["auroc"]["value"]
     test = json.loads(autoad("show", finished, "--json").stdout)["models"][0]["test"]["auroc"]
     assert test["low"] - 0.1 < found < test["high"] + 0.1
@@ -159,14 +176,18 @@ def test_first_control_c_saves_second_ends_at_once(tmp_path: Path) -> None:
 
 def wait_for_trials(run: Path, count: int) -> None:
     begin = time.monotonic()
-    while not (run / "trials.jsonl").exists() or len((run / "trials.jsonl").read_bytes().splitlines()) < count:
+    while (
+        not (run / "trials.jsonl").exists() or len((run / "trials.jsonl").read_bytes().splitlines()) < count
+    ):
         time.sleep(0.05)
         assert time.monotonic() - begin < 120
 
 
 def test_a_worker_killed_from_outside_is_replaced(finished: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(TINY)
-    process = start("search", "tiny.yaml", "--run", "run", "--workers", 1, cwd=tmp_path, stderr=tmp_path / "log")
+    process = start(
+        "search", "tiny.yaml", "--run", "run", "--workers", 1, cwd=tmp_path, stderr=tmp_path / "log"
+    )
     wait_for_trials(tmp_path / "run", 2)
     workers = [p for p in psutil.Process(process.pid).children(recursive=True) if not p.children()]
     max(workers, key=lambda p: p.cpu_times().user).kill()

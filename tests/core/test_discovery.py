@@ -41,7 +41,13 @@ def test_every_good_component_is_listed_and_each_fault_is_one_line() -> None:
     done = autoad("list-components", "--json")
     assert done.returncode == 0
     ids = {row["id"] for row in json.loads(done.stdout)}
-    assert {"autoad/l2", "autoad/random", "autoad-clash/cosine", "autoad-clash/l2", "autoad-typo/beside-typo"} <= ids
+    assert {
+        "autoad/l2",
+        "autoad/random",
+        "autoad-clash/cosine",
+        "autoad-clash/l2",
+        "autoad-typo/beside-typo",
+    } <= ids
     assert "autoad-halfway/ghost" in ids
     assert not any("never-complete" in i for i in ids)
     lines = done.stderr.strip().splitlines()
@@ -59,7 +65,7 @@ def test_check_fails_and_no_plugins_silences() -> None:
 
 def test_rows_tell_what_is_missing_and_what_clashes() -> None:
     rows = {row["id"]: row for row in json.loads(autoad("list-components", "--json").stdout)}
-    keys = "kind id name distribution version plugin summary loadable problem".split()
+    keys = ["kind", "id", "name", "distribution", "version", "plugin", "summary", "loadable", "problem"]
     assert list(rows["autoad/l2"]) == keys
     ghost = rows["autoad-halfway/ghost"]
     assert not ghost["loadable"]
@@ -85,7 +91,9 @@ def test_a_clash_is_an_error_only_when_the_short_name_is_used(monkeypatch: pytes
     assert registry.get(Kind.DISTANCE, "cosine").id == "autoad-clash/cosine"
     with pytest.raises(AmbiguousName, match="write one of: autoad-clash/l2, autoad/l2"):
         registry.get(Kind.DISTANCE, "l2")
-    with pytest.raises(BrokenComponent, match=r"No module named 'no'\); try: pip install 'autoad-halfway\[ghost\]'"):
+    with pytest.raises(
+        BrokenComponent, match=r"No module named 'no'\); try: pip install 'autoad-halfway\[ghost\]'"
+    ):
         registry.get(Kind.CONTROLLER, "ghost").load()
 
 
@@ -93,13 +101,13 @@ def test_unknown_names_get_the_closest() -> None:
     registry = discover(builtin_only=True).registry
     with pytest.raises(UnknownName, match="no distance is called 'ssin'; did you mean ssim"):
         registry.get(Kind.DISTANCE, "ssin")
-    with pytest.raises(UnknownName, match="no dataset is called 'zzz'; known: .*digits"):
+    with pytest.raises(UnknownName, match=r"no dataset is called 'zzz'; known: .*digits"):
         registry.get(Kind.DATASET, "zzz")
 
 
 def test_params_must_fit_the_factory() -> None:
     entry = discover(builtin_only=True).registry.get(Kind.CONTROLLER, "random")
-    with pytest.raises(ConfigError, match="controller 'autoad/random': .*'lr'; its params: none"):
+    with pytest.raises(ConfigError, match=r"controller 'autoad/random': .*'lr'; its params: none"):
         entry.build({"lr": 1}, space=None, seed=0)
 
 
@@ -111,7 +119,9 @@ def test_every_builtin_comes_from_an_entry_point_of_the_public_group() -> None:
     assert not discover([]).registry.of(Kind.CONTROLLER)
 
 
-def test_a_hook_that_gives_something_else_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hook_that_gives_something_else_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "odd_plugin.py").write_text(
         "from autoad_core import Component, hookimpl\n"
         "@hookimpl\ndef autoad_distances():\n"

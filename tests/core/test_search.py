@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,9 @@ def outcome(job: Job) -> dict[str, Any]:
 
 
 def limits(**more: Any) -> Limits:
-    return Limits(**{"lag": 4, "cap": float("inf"), "images": 1000, "batch_size": 64, "keep": 3, "seed": 7, **more})
+    return Limits(
+        **{"lag": 4, "cap": float("inf"), "images": 1000, "batch_size": 64, "keep": 3, "seed": 7, **more}
+    )
 
 
 def search(run: Run, executor: FakeExecutor, limits: Limits, trials: int = 40) -> Quiet:
@@ -137,7 +140,7 @@ def test_the_journal_does_not_know_the_workers(
         assert (journal(run), models(run)) == reference
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_kills_at_random_moments_leave_no_trace(
     tmp_path: Path, reference: tuple[str, dict[str, str]], seed: int
 ) -> None:
@@ -150,10 +153,8 @@ def test_kills_at_random_moments_leave_no_trace(
             executor = FakeExecutor(run, rng.randint(1, 6), rng.randrange(1000), life)
             if rng.random() < 0.3 and run.trials.exists():  # a kill in the middle of a line
                 run.trials.write_bytes(run.trials.read_bytes()[: -rng.randint(1, 30)])
-            try:
+            with suppress(Crash):
                 search(run, executor, limits())
-            except Crash:
-                pass
             trained += executor.trained
     assert (journal(run), models(run)) == reference
 
@@ -254,7 +255,9 @@ def test_stopping_lets_running_children_end_and_keeps_them(
         executor = FakeExecutor(run, 3, 0)
         engine = Engine(run, SPACE, (1, 8, 8), limits(), executor, Quiet(), lambda: next(asked))
         with pytest.raises(Interrupted, match="autoad resume"):
-            engine.run_phase(Phase("search", 40, 0.25, RegularizedEvolution(SPACE, 7, population=8, sample=3)), 0)
+            engine.run_phase(
+                Phase("search", 40, 0.25, RegularizedEvolution(SPACE, 7, population=8, sample=3)), 0
+            )
         engine.close()
         assert executor.busy == 0
     with open_run(tmp_path / "run") as run:
@@ -283,7 +286,10 @@ def test_a_worker_that_cannot_write_stops_the_search(tmp_path: Path) -> None:
         def results(self, timeout: float) -> Iterator[tuple[Job, dict[str, Any]]]:
             yield self._jobs.pop(), {"status": "fatal", "error": "[Errno 28] No space left on device"}
 
-    with create(tmp_path / "run", {}, {}) as run, pytest.raises(RunError, match="No space left on device. What was"):
+    with (
+        create(tmp_path / "run", {}, {}) as run,
+        pytest.raises(RunError, match=r"No space left on device\. What was"),
+    ):
         search(run, Full(run, 1, 0), limits())
 
 

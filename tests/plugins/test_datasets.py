@@ -19,15 +19,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from autoad_plugins import _cifar
-from autoad_plugins._files import Published, Remote, locate
-from autoad_plugins.datasets import autoad_datasets
 from PIL import Image
 
 from autoad_core.component import Kind
 from autoad_core.data import Dataset
 from autoad_core.errors import DataError
 from autoad_core.testing import DatasetContract, check_plugin
+from autoad_plugins import _cifar
+from autoad_plugins._files import Published, Remote, locate
+from autoad_plugins.datasets import autoad_datasets
 
 RNG = np.random.default_rng(0)
 PARTS = ("train", "t10k")

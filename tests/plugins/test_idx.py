@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from autoad_plugins._idx import read_idx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from autoad_core.errors import DataError
+from autoad_plugins._idx import read_idx
 
 SHAPES = st.lists(st.integers(1, 6), min_size=1, max_size=3).map(tuple)
 ARRAYS = SHAPES.flatmap(lambda shape: arrays(np.uint8, shape))
