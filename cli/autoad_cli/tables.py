@@ -50,6 +50,15 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
         out.print(
             f"{row['name']}: {Spec.from_dict(row['spec'])}", highlight=False, markup=False, soft_wrap=True
         )
+    if result["models"] and len(result["groups"]) > 1:
+        best = result["models"][0]
+        sets = [f"{name} {interval(figure)}" for name, figure in best["test"]["sets"].items()]
+        out.print(
+            f"\n{best['name']}, test AUROC by set: {'; '.join(sets)}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     counts, images = result["counts"], result["images"]
     told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     sizes = "; ".join(
@@ -60,8 +69,7 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
         out.print(f"note: {note}", style="yellow", highlight=False, markup=False, soft_wrap=True)
     out.print(f"run: {folder}", highlight=False, soft_wrap=True)
     if result["models"]:
-        best = result["models"][0]["path"]
-        out.print(f"next: autoad predict {best} PATH...", highlight=False, soft_wrap=True)
+        out.print(f"next: autoad predict {folder} PATH...", highlight=False, soft_wrap=True)
 
 
 def _cells(row: dict[str, Any], style: str) -> list[str]:
