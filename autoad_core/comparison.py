@@ -6,7 +6,9 @@ Choices (which model, which score, how many components) are made on validation a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,9 @@ import torch
 
 from autoad_core import baselines
 from autoad_core.data import Floats
-from autoad_core.detector import HYPOTHESIS, OWN_DISTANCE, Detector, Scale, Terms, measured
+from autoad_core.detector import HYPOTHESIS, OWN_DISTANCE, Scale, Terms, measured
 from autoad_core.metrics import Aggregate, Interval, grouped_auroc, intervals
+from autoad_core.modelfile import Model
 from autoad_core.protocols import Batch, Distance
 from autoad_core.split import Part, Split
 
@@ -23,19 +26,52 @@ WIDE = 0.2  # an interval that says little
 CALIBRATION_IMAGES = 1024
 
 Row = dict[str, Any]
-Scores = Callable[[Part], Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """Something that scores images.
+
+    Attributes:
+        name: Of its row.
+        score: Images (n, C, H, W) to scores (n,); may be called from several threads at once.
+        more: What else the row says.
+    """
+
+    name: str
+    score: Callable[[Floats], Floats]
+    more: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """How a score is judged: on which images, and how the AUROCs of the anomaly sets become one."""
+    """How scores are judged: on which images, and how the AUROCs of the anomaly sets become one.
+
+    Attributes:
+        split: Its validation and test part give the figures.
+        sample: Of validation, for choices between variants.
+        aggregate: Of the AUROCs of the anomaly sets.
+        seed: Of the bootstrap.
+    """
 
     split: Split
+    sample: Part
     aggregate: Aggregate
     seed: int
 
+    def rows(self, contestants: Sequence[Contestant], threads: int) -> list[Row]:
+        """The lines of the table, in order. Each is computed by one thread, so that their number does not matter."""
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(self.row, contestants))
+
+    def row(self, contestant: Contestant) -> Row:
+        """One line of the table."""
+        parts = {"validation": self.split.validation, "test": self.split.test}
+        figures = {name: self.figures(contestant.score(part.images), part) for name, part in parts.items()}
+        return {"name": contestant.name, **figures, **contestant.more}
+
     def figures(self, scores: Floats, part: Part) -> Row:
-        """AUROC with interval, aggregated over the anomaly sets that validation knows and for each; and all metrics pooled."""
+        """AUROC with interval, aggregated over the anomaly sets that validation knows and for each; all metrics pooled."""
         searched = np.unique(self.split.validation.groups)
         known = np.isin(part.groups, searched)
         grouped = grouped_auroc(scores[known], part.groups[known], self.aggregate, seed=self.seed)
@@ -51,66 +87,69 @@ class Judge:
             "pooled": {name: asdict(interval) for name, interval in pooled.items()},
         }
 
-    def row(self, name: str, validation: Floats, test: Floats, **more: Any) -> Row:
-        """One line of the table."""
-        return {
-            "name": name,
-            "validation": self.figures(validation, self.split.validation),
-            "test": self.figures(test, self.split.test),
-            **more,
-        }
-
-    def best_of(self, name: str, candidates: Mapping[str, tuple[Floats, Floats]], **more: Any) -> Row:
-        """The candidate, (validation, test) scores by name, that validation prefers."""
-
-        def value(scores: Floats) -> float:
-            part = self.split.validation
-            return grouped_auroc(scores, part.groups, self.aggregate, resamples=1).aggregate.value
-
-        chosen = max(candidates, key=lambda c: value(candidates[c][0]))
-        return self.row(name, *candidates[chosen], score=chosen, **more)
+    def value(self, scores: Floats) -> float:
+        """The reward of scores of the sample's images."""
+        return grouped_auroc(scores, self.sample.groups, self.aggregate, resamples=1).aggregate.value
 
 
-def detector_row(
-    judge: Judge,
-    name: str,
-    detector: Detector,
-    scores: Mapping[str, tuple[str, ...]],
-    score: str,
-    **more: Any,
-) -> Row:
-    """The figures of a trained model under ``score``."""
-    definition = scores[score]
-    validation, test = (
-        detector.score(detector.raw_terms(torch.from_numpy(part.images)), definition)
-        for part in (judge.split.validation, judge.split.test)
-    )
-    return judge.row(name, validation, test, score=score, **more)
+def trained(name: str, model: Model, more: Mapping[str, Any]) -> Contestant:
+    """A trained model under the score that it prefers."""
+    detector, definition = model.detector, model.scores[model.score]
+
+    def score(images: Floats) -> Floats:
+        return detector.score(detector.raw_terms(torch.from_numpy(images)), definition)
+
+    return Contestant(name, score, {"score": model.score, **more})
 
 
-def baseline_rows(
+def simple_methods(
     judge: Judge, distances: Mapping[str, Distance], own: Sequence[str], scores: Mapping[str, tuple[str, ...]]
-) -> list[Row]:
+) -> list[Contestant]:
     """PCA under the same scores as the searched models, nearest neighbours, and mean pixel.
 
     Args:
+        judge: Its sample chooses PCA's components and score.
         distances: By id: all that the scores need.
         own: Ids of the distances that a child of this search may have: PCA's ``own`` score is the best of them.
         scores: Definitions, resolved.
     """
-    train, parts = judge.split.train.images, (judge.split.validation, judge.split.test)
-    candidates: dict[str, tuple[Floats, Floats]] = {}
+    train = judge.split.train.images
+
+    def neighbours(images: Floats) -> Floats:
+        return baselines.knn(train, images).astype(np.float32)
+
+    def brightness(images: Floats) -> Floats:
+        return baselines.mean_pixel(train, images).astype(np.float32)
+
+    return [
+        _best_pca(judge, distances, _pca_scores(scores, own)),
+        Contestant("nearest neighbours", neighbours, {"score": ""}),
+        Contestant("mean pixel", brightness, {"score": ""}),
+    ]
+
+
+def _best_pca(
+    judge: Judge, distances: Mapping[str, Distance], scores: Mapping[str, tuple[str, ...]]
+) -> Contestant:
+    train = judge.split.train.images
+    best: tuple[float, Contestant] | None = None
     for size, pca in baselines.Pca.fit(train).sizes().items():
-        scales = {k: Scale.of(v) for k, v in _pca_terms(pca, train[:CALIBRATION_IMAGES], distances).items()}
-        raw = [_pca_terms(pca, part.images, distances) for part in parts]
-        for label, definition in _pca_scores(scores, own).items():
-            validation, test = (sum_of_terms(terms, scales, definition) for terms in raw)
-            candidates[f"{label}, {size} components"] = (validation, test)
-    rows = [judge.best_of("PCA", candidates)]
-    for name, function in (("nearest neighbours", baselines.knn), ("mean pixel", baselines.mean_pixel)):
-        validation, test = (function(train, part.images).astype(np.float32) for part in parts)
-        rows.append(judge.row(name, validation, test, score=""))
-    return rows
+        terms = partial(_pca_terms, pca, distances)
+        scales = {k: Scale.of(v) for k, v in terms(train[:CALIBRATION_IMAGES]).items()}
+        raw = terms(judge.sample.images)
+        for label, definition in scores.items():
+            value = judge.value(sum_of_terms(raw, scales, definition))
+            if best is None or value > best[0]:
+                score = partial(_scored, terms, scales, definition)
+                best = (value, Contestant("PCA", score, {"score": f"{label}, {size} components"}))
+    assert best is not None  # there is always a size and a score
+    return best[1]
+
+
+def _scored(
+    terms: Callable[[Floats], Terms], scales: Mapping[str, Scale], definition: Sequence[str], images: Floats
+) -> Floats:
+    return sum_of_terms(terms(images), scales, definition)
 
 
 def sum_of_terms(raw: Terms, scales: Mapping[str, Scale], names: Sequence[str]) -> Floats:
@@ -134,7 +173,7 @@ def _pca_scores(scores: Mapping[str, tuple[str, ...]], own: Sequence[str]) -> di
     return out
 
 
-def _pca_terms(pca: baselines.Pca, images: Floats, distances: Mapping[str, Distance]) -> Terms:
+def _pca_terms(pca: baselines.Pca, distances: Mapping[str, Distance], images: Floats) -> Terms:
     """Every distance between images and their projections, and Hotelling's T squared as the hypothesis's term."""
     with torch.inference_mode():
         pair = (torch.from_numpy(images), torch.from_numpy(pca.reconstruct(images)))

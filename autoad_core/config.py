@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from autoad_core.errors import ConfigError, shown
+from autoad_core.errors import ConfigError, shown, trouble
 from autoad_core.spec import LIMITS
 
 MAX_CONFIG_BYTES = 1_000_000
@@ -239,10 +239,12 @@ def parse(data: Any, where: str = "configuration") -> Config:
     named = data.get("preset")
     preset = PRESETS.get(named, {}) if isinstance(named, str) else {}
     try:
-        return Config.model_validate(merge(preset, data))
+        config = Config.model_validate(merge(preset, data))
+        config.model_dump(mode="json")  # what cannot be written down could not be resumed
+        return config
     except ValidationError as error:
         raise ConfigError(f"{where}: {_explain(error)}") from error
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, endless nesting
+    except ValueError as error:  # endless nesting, bytes
         raise ConfigError(f"{where}: {error}") from error
 
 
@@ -275,12 +277,15 @@ def load(path: Path) -> dict[str, Any]:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise ConfigError(f"{path}: larger than {MAX_CONFIG_BYTES} bytes; is it a configuration?")
         text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({trouble(error)})") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); is it a configuration?") from error
     try:
         data = yaml.load(text, _Loader)  # noqa: S506, a safe loader
     except Exception as error:  # on odd scalars PyYAML raises anything: KeyError on `!!bool x`
-        raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+        reason = " ".join(str(error).split()).replace('in "<unicode string>", line', "at line")
+        raise ConfigError(f"{path}: not YAML ({reason})") from error
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -321,7 +326,8 @@ def _explain(error: ValidationError) -> str:
             f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
         )
     given = "" if isinstance(fault["input"], Mapping) else f", got {shown(fault['input'])}"
-    return f"{key}: {fault['msg'].removeprefix('Value error, ')}{given}" if key else fault["msg"]
+    text = fault["msg"].removeprefix("Value error, ").partition(" or instance of ")[0]
+    return f"{key}: {text}{given}" if key else text
 
 
 def _fields_at(path: list[Any]) -> list[str]:

@@ -16,7 +16,7 @@ from autoad_core.component import Kind
 from autoad_core.config import Config
 from autoad_core.detector import HYPOTHESIS, OWN_DISTANCE
 from autoad_core.discovery import Plugins
-from autoad_core.errors import ConfigError
+from autoad_core.errors import ConfigError, at
 from autoad_core.geometry import Shape
 from autoad_core.model import bfloat16_is_fast
 from autoad_core.registry import Registry
@@ -68,9 +68,13 @@ def prepare(
         AutoADError: Whatever is wrong, in one line.
     """
     registry = plugins.registry
-    controller = registry.get(Kind.CONTROLLER, config.controller.name).id
+    with at("controller"):
+        entry = registry.get(Kind.CONTROLLER, config.controller.name)
     split = make_split(config.data, registry, config.seed)
     space = make_space(config, registry, split.shape)
+    with at("controller"):  # parameters that it does not take must not be found out later, in a run half made
+        entry.build(config.controller.params, space=space, seed=config.seed)
+    controller = entry.id
     distances, scores = _resolve_scores(config, registry, space)
     if bfloat16 is None:
         precision = config.train.precision
@@ -96,11 +100,14 @@ def prepare(
 def make_space(config: Config, registry: Registry, shape: Shape) -> Space:
     """The search space of a configuration, or the one point that ``architecture`` names."""
     if config.architecture is not None:
-        return single_point(registry, shape, Spec.from_dict(config.architecture).resolve(registry))
+        with at("architecture"):
+            known = Spec.from_dict(config.architecture).resolve(registry)
+        return single_point(registry, shape, known)
     given, paper = config.space, config.preset == "paper"
 
     def ids(kind: Kind) -> tuple[str, ...]:
-        found = component_ids(registry, kind, getattr(given, kind.value), paper=paper)
+        with at(f"space.{kind}"):
+            found = component_ids(registry, kind, getattr(given, kind.value), paper=paper)
         if not found:
             raise ConfigError(
                 f"space.{kind}: nothing to choose from; is a plugin missing? see autoad list-components"
@@ -130,7 +137,8 @@ def _resolve_scores(
         if not terms:
             raise ConfigError(f"reward.scores.{name}: names no term")
         special = (OWN_DISTANCE, HYPOTHESIS)
-        scores[name] = tuple(t if t in special else registry.get(Kind.DISTANCE, t).id for t in terms)
+        with at(f"reward.scores.{name}"):
+            scores[name] = tuple(t if t in special else registry.get(Kind.DISTANCE, t).id for t in terms)
     parts = [part for option in space.choices[1].options for part in str(option).split("+")]
     parts += [t for terms in scores.values() for t in terms if t not in (OWN_DISTANCE, HYPOTHESIS)]
     return tuple(dict.fromkeys(parts)), scores

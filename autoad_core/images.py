@@ -46,6 +46,8 @@ def find_images(paths: Iterable[str | Path]) -> Iterator[Path]:
 
 
 def _at_least_one(path: str | Path) -> Iterator[Path]:
+    if not str(path):
+        raise DataError("an empty path; name a file, a folder or a pattern")
     found = _named(path)
     for first in found:
         return itertools.chain((first,), found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,11 +20,13 @@ from autoad_core.experiment import Experiment, prepare
 from autoad_core.result import compare
 from autoad_core.run import Record, Run
 from autoad_core.search import Engine, Fixed, Limits, Phase, Progress, best
-from autoad_core.split import check_apart, image_hashes, search_sample
+from autoad_core.split import Split, check_apart, image_hashes, search_sample
 from autoad_core.trial import Task
-from autoad_core.workers import Pool, Setup
+from autoad_core.workers import Pool, Setup, available_cores
 
 GIB = 2**30
+# What a run must know of itself to go on.
+RESOLVED = ("components", "controller", "scores", "space", "data", "bfloat16", "builtin_only")
 
 
 def start(
@@ -45,8 +46,6 @@ def start(
     experiment = prepare(config, plugins, builtin_only=builtin_only)
     plain = config.model_dump(mode="json")
     with run.create(folder, plain, experiment.resolved) as opened:
-        hashes = sorted(h.hex() for h in image_hashes(experiment.split.test.images))
-        (folder / "test.hashes").write_text("\n".join(hashes) + "\n")
         return _carry_out(opened, experiment, progress, stop)
 
 
@@ -71,6 +70,10 @@ def resume(
         if workers is not None:
             config = config.model_copy(update={"workers": workers})
         resolved = saved["resolved"]
+        if missing := [k for k in RESOLVED if k not in resolved]:
+            raise RunError(
+                f"{folder}: config.yaml lacks resolved.{missing[0]}; restore the file, or start a new run"
+            )
         experiment = prepare(
             config, plugins, builtin_only=bool(resolved["builtin_only"]), bfloat16=bool(resolved["bfloat16"])
         )
@@ -92,11 +95,12 @@ def _carry_out(
     """Search, compare, and write the result."""
     for note in experiment.split.notes:
         progress.note(note)
+    _record_test(opened, experiment.split)
     task = _write_task(opened, experiment)
     config = experiment.config
     setup = Setup(task, opened.candidates, experiment.builtin_only, int(config.search.memory_limit * GIB))
     opened.candidates.mkdir(parents=True, exist_ok=True)
-    size = config.workers or len(os.sched_getaffinity(0))
+    size = config.workers or available_cores()
     with Pool(setup, size, config.search.time_limit) as pool:
         engine = Engine(opened, experiment.space, experiment.shape, _limits(experiment), pool, progress, stop)
         try:
@@ -108,6 +112,15 @@ def _carry_out(
     modelfile.write_json(opened.folder / "result.json", result)
     run.tidy(opened)
     return result
+
+
+def _record_test(opened: Run, split: Split) -> None:
+    """Write down the hashes of the test images, once and whole: a run may be killed as it begins."""
+    path = opened.folder / "test.hashes"
+    if not path.exists():
+        aside = path.with_suffix(".new")
+        aside.write_text("".join(f"{h}\n" for h in sorted(h.hex() for h in image_hashes(split.test.images))))
+        aside.replace(path)
 
 
 def _limits(experiment: Experiment) -> Limits:

@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 
 from autoad_core.assemble import single_point
 from autoad_core.detector import HYPOTHESIS, OWN_DISTANCE, Detector, Scale
@@ -69,7 +70,8 @@ def read_json(path: Path) -> Any:
             raise ModelError(f"{path}: larger than {MAX_JSON_BYTES} bytes; this is not a file of ours")
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: cannot be read ({error}); is {path.parent} a model folder?") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(f"{path}: cannot be read ({reason}); is {path.parent} a model folder?") from error
 
 
 def save(model: Model, folder: Path, versions: Mapping[str, str]) -> None:
@@ -83,7 +85,8 @@ def save(model: Model, folder: Path, versions: Mapping[str, str]) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     tensors = {k: v.detach().contiguous().clone() for k, v in detector.state_dict().items()}
-    save_file(tensors, aside / "weights.safetensors")
+    # Not save_file, to which a full disk is no OSError.
+    (aside / "weights.safetensors").write_bytes(to_bytes(tensors))
     write_json(aside / "calibration.json", {k: [s.median, s.mad] for k, s in detector.scales.items()})
     description = {
         "format": FORMAT,
@@ -135,7 +138,9 @@ def load(folder: Path, registry: Registry) -> Model:
         calibration = read_json(folder / "calibration.json")
         detector.scales = {k: Scale(float(m), float(s)) for k, (m, s) in calibration.items()}
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, SpaceError) as error:
-        raise ModelError(f"{folder}: spec.json or calibration.json is damaged ({error})") from error
+        raise ModelError(
+            f"{folder}: spec.json or calibration.json is damaged ({error}); restore it"
+        ) from error
     _check_scales(folder, detector, scores, score)
     _load_weights(detector, folder / "weights.safetensors")
     detector.eval()
@@ -184,7 +189,10 @@ def _load_weights(detector: Detector, path: Path) -> None:
             raise ModelError(f"{path}: does not fit spec.json: {wrong[0]!r} is {found[wrong[0]]}")
         tensors = load_file(path)
     except (OSError, SafetensorError, ValueError) as error:
-        raise ModelError(f"{path}: damaged or not safetensors ({error})") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(
+            f"{path}: damaged or not safetensors ({reason}); train it again, or restore it"
+        ) from error
     if wrong := sorted(k for k, t in tensors.items() if t.dtype != expected[k].dtype):
         raise ModelError(f"{path}: does not fit spec.json: {wrong[0]!r} is {tensors[wrong[0]].dtype}")
     if not all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point()):

@@ -8,14 +8,16 @@ from typing import Any
 import torch
 
 from autoad_core import modelfile
-from autoad_core.comparison import Judge, Row, baseline_rows, cautions, detector_row
+from autoad_core.comparison import Contestant, Judge, Row, cautions, simple_methods, trained
 from autoad_core.data import Ints
 from autoad_core.detector import Detector
 from autoad_core.experiment import Experiment
+from autoad_core.modelfile import Model
 from autoad_core.run import Record, Run
 from autoad_core.spec import Spec
-from autoad_core.split import check_apart
+from autoad_core.split import check_apart, search_sample
 from autoad_core.training import seed_everything, settle
+from autoad_core.workers import available_cores
 
 
 def compare(
@@ -33,26 +35,20 @@ def compare(
         split.train,
         split.validation,
     )
-    judge = Judge(split, config.reward.aggregate, config.seed)
-    models = []
-    for record in finalists:
-        target = opened.models / f"{record['id']:04d}"
-        row = _model_row(opened, experiment, judge, record, str(target))
-        target.parent.mkdir(exist_ok=True)
-        if target.exists():
-            shutil.rmtree(target)
-        shutil.copytree(opened.candidates / str(record["id"]), target)
-        modelfile.write_json(target / "metrics.json", row)
-        models.append(row)
-    models.sort(key=lambda row: -row["validation"]["auroc"]["value"])
-    rows = []
-    if at_random is not None:
-        rows.append(_model_row(opened, experiment, judge, at_random, None))
+    data = config.data
+    sample = search_sample(split.validation, data.search_normal, data.search_anomalous, config.seed)
+    judge = Judge(split, sample, config.reward.aggregate, config.seed)
     probe = _detector(experiment, Spec.from_values(experiment.space.decode(tuple(records[0]["arch"]))), 0)
     own = [str(option) for option in experiment.space.choices[1].options]
-    rows += baseline_rows(judge, probe.distances, own, experiment.scores)
-    if finalists:
-        rows.append(_untrained_row(experiment, judge, finalists[0]))
+    others = [_random_contestant(opened, experiment, at_random)] if at_random else []
+    others += simple_methods(judge, probe.distances, own, experiment.scores)
+    others += [_untrained(experiment, finalists[0])] if finalists else []
+    found = [_found_contestant(opened, experiment, record) for record in finalists]
+    every = judge.rows([*found, *others], config.workers or available_cores())
+    models, rows = every[: len(found)], every[len(found) :]
+    for record, row in zip(finalists, models, strict=True):
+        _keep(opened, record, row)
+    models.sort(key=lambda row: -row["validation"]["auroc"]["value"])
     statuses = [r["status"] if r["cached"] is None else "cached" for r in records]
     return {
         "models": models,
@@ -66,31 +62,42 @@ def compare(
     }
 
 
-def _model_row(opened: Run, experiment: Experiment, judge: Judge, record: Record, path: str | None) -> Row:
+def _keep(opened: Run, record: Record, row: Row) -> None:
+    """Put a model and its figures where they stay."""
+    target = opened.models / f"{record['id']:04d}"
+    target.parent.mkdir(exist_ok=True)
+    if target.exists():
+        shutil.rmtree(target)
+    target.mkdir()
+    for file in (opened.candidates / str(record["id"])).iterdir():
+        shutil.copyfile(file, target / file.name)
+    modelfile.write_json(target / "metrics.json", row)
+
+
+def _found_contestant(opened: Run, experiment: Experiment, record: Record) -> Contestant:
     model = modelfile.load(opened.candidates / str(record["id"]), experiment.registry)
-    name = (
-        f"trial {record['id']}" if path else f"random search, {experiment.config.search.random_trials} trials"
-    )
-    more = {k: record[k] for k in ("id", "spec", "warnings", "parameters", "budget")}
-    return detector_row(
-        judge,
-        name,
-        model.detector,
-        model.scores,
-        model.score,
-        **more,
-        path=path,
-        search_value=record["value"],
-    )
+    path = str(opened.models / f"{record['id']:04d}")
+    return trained(f"trial {record['id']}", model, {**_told(record), "path": path})
 
 
-def _untrained_row(experiment: Experiment, judge: Judge, record: Record) -> Row:
+def _random_contestant(opened: Run, experiment: Experiment, record: Record) -> Contestant:
+    model = modelfile.load(opened.candidates / str(record["id"]), experiment.registry)
+    return trained(f"random search, {experiment.config.search.random_trials} trials", model, _told(record))
+
+
+def _told(record: Record) -> dict[str, Any]:
+    """What a row repeats of its trial."""
+    keys = ("id", "spec", "warnings", "parameters", "budget")
+    return {k: record[k] for k in keys} | {"search_value": record["value"]}
+
+
+def _untrained(experiment: Experiment, record: Record) -> Contestant:
     """The best model's net before its first step: what training adds."""
     detector = _detector(experiment, Spec.from_dict(record["spec"]), record["seed"])
     images = torch.from_numpy(experiment.split.train.images)
     settle(detector, images, start=True)
     settle(detector, images)
-    return detector_row(judge, "untrained net of the best", detector, experiment.scores, record["score"])
+    return trained("untrained net of the best", Model(detector, experiment.scores, record["score"]), {})
 
 
 def _detector(experiment: Experiment, spec: Spec, seed: int) -> Detector:

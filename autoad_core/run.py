@@ -24,7 +24,7 @@ from typing import IO, Any
 
 import yaml
 
-from autoad_core.errors import ModelError, RunError
+from autoad_core.errors import ModelError, RunError, trouble
 from autoad_core.modelfile import read_json, write_json
 
 Record = dict[str, Any]
@@ -67,9 +67,12 @@ class Run:
         path = self.folder / "config.yaml"
         try:
             data = yaml.safe_load(path.read_text(encoding="utf-8"))
-            return {"config": data["config"], "resolved": data["resolved"]}
-        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-            raise RunError(f"{self.folder}: not a run of autoad ({path.name}: {error})") from error
+            return {key: {**data[key]} for key in ("config", "resolved")}
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise RunError(
+                f"{self.folder}: not a run of autoad ({path.name}: {reason}); name a folder that autoad search made"
+            ) from error
 
     def records(self) -> list[Record]:
         """The outcomes in the journal. A torn last line, left by a kill, is not among them.
@@ -82,7 +85,12 @@ class Run:
     def result(self) -> dict[str, Any] | None:
         """What came out; None before the end."""
         path = self.folder / "result.json"
-        return read_json(path) if path.exists() else None
+        if not path.exists():
+            return None
+        found = read_json(path)
+        if not isinstance(found, dict) or not isinstance(found.get("models"), list):
+            raise RunError(f"{path}: damaged; remove it, then: autoad resume {self.folder}")
+        return found
 
 
 @contextmanager
@@ -96,16 +104,14 @@ def explain_disk(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         what = {
-            errno.ENOSPC: "the disk is full; free some space",
-            errno.EDQUOT: "the disk quota is used up; free some space",
             errno.EROFS: "the file system is read-only; choose another place with --run DIR",
             errno.EACCES: "no permission to write; choose another place with --run DIR",
             errno.EPERM: "no permission to write; choose another place with --run DIR",
-        }.get(error.errno or 0, f"{error}")
+        }.get(error.errno or 0, trouble(error))
         later = (
             f". What was finished stays: autoad resume {folder}" if (folder / "config.yaml").exists() else ""
         )
-        raise RunError(f"{folder}: {what}{later}") from error
+        raise RunError(f"{error.filename or folder}: {what}{later}") from error
 
 
 @contextmanager
@@ -115,6 +121,10 @@ def create(folder: Path, config: Mapping[str, Any], resolved: Mapping[str, Any])
     Raises:
         RunError: The folder holds something already, cannot be written, or the disk is full.
     """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as error:  # safetensors takes no such path
+        raise RunError(f"{folder}: the name is not UTF-8; choose another with --run") from error
     with explain_disk(folder):
         if _taken(folder):
             raise RunError(
@@ -244,14 +254,15 @@ def drop_pending(run: Run, record_id: int) -> None:
 
 def save_state(run: Run, told: int, state: Mapping[str, Any]) -> None:
     """Keep the controller's state after ``told`` outcomes; the last two are kept."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors: dict[str, Any] = {}
     folder = run.folder / "state"
     path = folder / f"{told:06d}.json"
     plain = _without_tensors(state, tensors)
     if tensors:
-        save_file(tensors, path.with_suffix(".safetensors"))
+        # Not save_file, to which a full disk is no OSError.
+        path.with_suffix(".safetensors").write_bytes(save(tensors))
     write_json(path, {"told": told, "state": plain})
     for old in sorted(folder.glob("[0-9]*.json"))[:-KEPT_STATES]:
         old.unlink()

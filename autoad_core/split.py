@@ -12,13 +12,14 @@ import numpy as np
 from autoad_core.component import Kind
 from autoad_core.config import Data, Ref
 from autoad_core.data import Bools, Dataset, Floats, Ints
-from autoad_core.errors import ConfigError, DataError
+from autoad_core.errors import ConfigError, DataError, at
 from autoad_core.geometry import Shape
 from autoad_core.images import resize
 from autoad_core.registry import Registry
 
 MOST_ANOMALIES = 10_000  # of one anomaly set, in validation or test
 GOOD = "good"
+_LEFT_OUT = "training or validation images were left out: their pixels equal a later part's"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +118,12 @@ def make_split(data: Data, registry: Registry, seed: int) -> Split:
         DataError: A set is missing or damaged, or has too few images for the protocol.
     """
 
-    def make(ref: Ref, shape: Shape | None) -> Dataset:
-        return open_dataset(registry, ref, root=data.root, shape=shape, seed=seed)
+    def make(key: str, ref: Ref, shape: Shape | None) -> Dataset:
+        with at(key):
+            return open_dataset(registry, ref, root=data.root, shape=shape, seed=seed)
 
     rng = np.random.default_rng(seed)
-    normal = make(data.dataset, None)
+    normal = make("data.dataset", data.dataset, None)
     protocol = data.protocol
     if protocol == "auto":
         protocol = "ood" if data.anomalies else "folder" if GOOD in normal.classes else "one-class"
@@ -131,7 +133,8 @@ def make_split(data: Data, registry: Registry, seed: int) -> Split:
         if not data.anomalies:
             raise ConfigError("data.anomalies: protocol 'ood' needs at least one data set of anomalies")
         names = _names(data.anomalies)
-        others = {name: make(ref, normal.shape) for name, ref in zip(names, data.anomalies, strict=True)}
+        refs = enumerate(data.anomalies)
+        others = {names[i]: make(f"data.anomalies.{i}", ref, normal.shape) for i, ref in refs}
         split = _ood(data, normal, others, rng)
     elif protocol == "one-class":
         split = _one_class(data, normal, rng)
@@ -294,24 +297,27 @@ def _apart(split: Split) -> Split:
     dropped = len(split.train) - len(train) + len(split.validation) - len(validation)
     notes = split.notes
     if dropped:
-        notes += (
-            f"{dropped} training or validation images were left out: their pixels equal a later part's",
-        )
+        notes += (f"{dropped} {_LEFT_OUT}",)
     return replace(split, train=train, validation=validation, notes=notes)
 
 
 def _checked(split: Split, data: Data) -> Split:
     """Raises DataError when a part cannot serve."""
-    name = data.dataset.name
+    path = data.dataset.params.get("path")
+    where = f"dataset {data.dataset.name!r}" + (f" in {path}" if path else "")
+    copies = "".join(f" ({note})" for note in split.notes if note.endswith(_LEFT_OUT))
 
-    def need(count: int, least: int, what: str) -> None:
+    def need(count: int, least: int, what: str, todo: str = "add images or change the protocol") -> None:
         if count < least:
-            raise DataError(
-                f"dataset {name!r}: {count} {what}, at least {least} needed; add images or change the protocol"
-            )
+            raise DataError(f"{where}: {count} {what}, at least {least} needed; {todo}{copies}")
 
     need(len(split.train), 2, "normal images to train on")
+    defects = (
+        "add images or change the protocol"
+        if split.groups
+        else "add images of defects, each kind in a folder of its own beside the good ones"
+    )
     for part, images in (("validation", split.validation), ("test", split.test)):
         need(int((images.groups == 0).sum()), 1, f"normal images for {part}")
-        need(int((images.groups > 0).sum()), 1, f"anomalous images for {part}")
+        need(int((images.groups > 0).sum()), 1, f"anomalous images for {part}", defects)
     return split

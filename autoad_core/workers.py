@@ -16,9 +16,15 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from autoad_core.errors import trouble
 from autoad_core.trial import Images, Job, Task, failed, run_trial
 
 ATTEMPTS = 2  # a child whose worker died is tried once more: the cause may have been another program's
+
+
+def available_cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +182,7 @@ def _serve(setup: Setup, pipe: Connection) -> None:
         try:
             result = run_trial(setup.task, job, images, registry, setup.models / str(job.id))
         except OSError as error:  # the disk, not the child
-            result = {"status": "fatal", "error": " ".join(str(error).split())}
+            result = {"status": "fatal", "error": trouble(error)}
         except Exception as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(last.filename).name}:{last.lineno}"

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+import traceback
 from importlib import import_module
 from typing import Any, NoReturn
 
 import click
 
 from autoad_core.discovery import Plugins, discover
-from autoad_core.errors import AmbiguousName, AutoADError, ConfigError, Interrupted, SpaceError, UnknownName
+from autoad_core.errors import (
+    AmbiguousName,
+    AutoADError,
+    ConfigError,
+    Interrupted,
+    SpaceError,
+    UnknownName,
+    trouble,
+)
 
 WRONG_USAGE = (ConfigError, UnknownName, AmbiguousName, SpaceError)
 COMMANDS = {
@@ -41,7 +51,9 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (AutoADError, OSError, KeyboardInterrupt) as error:
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except (Exception, KeyboardInterrupt) as error:
             _fail(error, verbose=bool(ctx.params.get("verbose")))
 
 
@@ -78,20 +90,31 @@ def _fail(error: BaseException, *, verbose: bool) -> NoReturn:
     if isinstance(error, BrokenPipeError):  # whoever read us has left: head, less
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the interpreter's last flush
         sys.exit(0)
+    if isinstance(error, KeyboardInterrupt | Interrupted):
+        click.echo(str(error) or "Interrupted.", err=True)
+        sys.exit(130)
     if verbose:
-        raise error
-    if isinstance(error, KeyboardInterrupt):
-        click.echo("Interrupted.", err=True)
-        sys.exit(130)
-    if isinstance(error, Interrupted):
-        click.echo(str(error), err=True)
-        sys.exit(130)
-    click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+        traceback.print_exception(error)
+    click.echo(f"Error: {' '.join(_told(error).split())}", err=True)
     sys.exit(2 if isinstance(error, WRONG_USAGE) else 1)
+
+
+def _told(error: BaseException) -> str:
+    """What, where, and what to do."""
+    if isinstance(error, AutoADError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename or 'output'}: {trouble(error)}"
+    return (
+        f"{type(error).__name__}: {error}; a fault of this program: autoad -v shows where, please report it"
+    )
 
 
 def main() -> None:
     """Entry point of the console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may be any bytes
+            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
     cli()
 
 

@@ -30,8 +30,10 @@ def load_model(context: Context, path: Path) -> Model:
     torch.set_num_threads(1)  # the same sums as the search made, whatever the number of cores
     if (path / "config.yaml").exists():
         result = Run(path).result()
-        if result is None or not result["models"]:
+        if result is None:
             raise ModelError(f"{path}: this run has no model yet; autoad resume {path}")
+        if not result["models"]:
+            raise ModelError(f"{path}: this run found no model; autoad show {path}, and search again")
         path = path / "models" / f"{result['models'][0]['id']:04d}"
     return modelfile.load(path, context.plugins.registry)
 
@@ -64,7 +66,8 @@ def predict(
     if name not in loaded.scores:
         raise UnknownName(f"{model}: no score is called {name!r}; known: {', '.join(loaded.scores)}")
     found = find_images(paths)
-    with click.open_file(str(output) if output else "-", "w") as file:
+    where = str(output) if output else "-"
+    with click.open_file(where, "w", encoding="utf-8", errors="surrogateescape") as file:
         _write(file, _rows(loaded, found, name), as_json=as_json)
 
 
@@ -111,7 +114,13 @@ def _write(file: IO[str], rows: Iterator[dict[str, Any]], *, as_json: bool) -> N
 )
 @click.option("--normal", multiple=True, help="Normal classes; `good`, or the first class, by default.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the data sets; or AUTOAD_DATA.")
-@click.option("--limit", default=10_000, show_default=True, help="Images at most, drawn with seed 0.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=10_000,
+    show_default=True,
+    help="Images at most, drawn with seed 0.",
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_obj
 def evaluate(
@@ -158,7 +167,7 @@ def _score_all(model: Model, data: Any, normal: tuple[str, ...], limit: int) -> 
     import numpy as np
     import torch
 
-    from autoad_core.errors import ConfigError
+    from autoad_core.errors import ConfigError, DataError
     from autoad_core.images import resize
 
     classes = normal or (("good",) if "good" in data.classes else data.classes[:1])
@@ -166,6 +175,11 @@ def _score_all(model: Model, data: Any, normal: tuple[str, ...], limit: int) -> 
         raise ConfigError(f"--normal: no class {unknown[0]!r}; known: {', '.join(data.classes[:40])}")
     rows = np.sort(np.random.default_rng(0).permutation(len(data.labels))[:limit])
     anomalous = ~np.isin(data.labels[rows], [data.classes.index(c) for c in classes])
+    if anomalous.all() or not anomalous.any():
+        raise DataError(
+            f"--dataset: {len(rows)} images, {'all' if anomalous.any() else 'none'} of them anomalous; both kinds "
+            "are needed: add labelled images, name the normal classes with --normal, or raise --limit"
+        )
     scores = []
     for part in np.array_split(rows, max(1, -(-len(rows) // 1024))):
         images = data.read(part)

@@ -54,7 +54,7 @@ def search(
     from autoad_cli.options import dataset_ref, read_config
 
     options = {
-        "data.dataset": dataset_ref(dataset) if dataset else None,
+        "data.dataset": dataset_ref(dataset) if dataset is not None else None,
         "data.root": str(data_root) if data_root else None,
         "controller": controller,
         "search.trials": trials,
@@ -84,7 +84,9 @@ def search(
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--workers", type=int, help="Processes that train; as the run says by default.")
+@click.option(
+    "--workers", type=click.IntRange(min=0), help="Processes that train; as the run says by default."
+)
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on stdout.")
 @click.pass_obj
 def resume(context: Context, run: Path, workers: int | None, as_json: bool) -> None:
@@ -102,6 +104,7 @@ def _watch(work: Callable[[Any, Callable[[], bool]], dict[str, Any]], folder: Pa
     from autoad_cli.progress import display
     from autoad_cli.tables import print_result
     from autoad_core.errors import RunError
+    from autoad_core.run import Run
 
     stopping = False
 
@@ -126,8 +129,10 @@ def _watch(work: Callable[[Any, Callable[[], bool]], dict[str, Any]], folder: Pa
     else:
         print_result(result, folder)
     if not result["models"]:
+        reason = next((r["error"] for r in Run(folder).records() if r.get("error")), "no trial")
         raise RunError(
-            f"{folder}: no model was found, every trial failed or was skipped; trials.jsonl says why"
+            f"{folder}: no model was found, every trial failed or was skipped; {folder}/trials.jsonl says why, "
+            f"the first time: {reason}"
         )
 
 

@@ -11,7 +11,13 @@ import click
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="The result, or the trials so far, as JSON.")
-@click.option("--top", default=10, show_default=True, help="Trials to list of a run that is not finished.")
+@click.option(
+    "--top",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="Trials to list of a run that is not finished.",
+)
 def show(run: Path, as_json: bool, top: int) -> None:
     """Show what a run found, or has found so far."""
     from autoad_cli.progress import describe

@@ -13,10 +13,18 @@ from autoad_core.spec import Spec
 MIN_WIDTH = 118  # of a table that is piped
 
 
+class Stdout(Console):
+    """A console that leaves a reader who has gone, as `head` does, to the command."""
+
+    def on_broken_pipe(self) -> None:
+        """Raises BrokenPipeError, where rich would end with exit code 1."""
+        raise BrokenPipeError
+
+
 def console() -> Console:
     """Stdout; wide enough for the table where it is not a terminal."""
-    out = Console()
-    return out if out.is_terminal else Console(width=MIN_WIDTH)
+    out = Stdout()
+    return out if out.is_terminal else Stdout(width=MIN_WIDTH)
 
 
 def interval(figure: dict[str, float]) -> str:

@@ -300,6 +300,17 @@ def test_a_value_that_holds_itself_is_refused() -> None:
         message(data)
 
 
+def test_what_could_not_be_written_down_is_refused() -> None:
+    """A run begins by writing its configuration."""
+    deep: Any = 1
+    for _ in range(100_000):
+        deep = [deep]
+    for value in (deep, b"\xff"):
+        for data in ({"architecture": {"a": value}}, {"controller": {"name": "x", "params": {"a": value}}}):
+            assert message(data)
+        assert message({"seed": value}).startswith("seed: Input should be a valid integer, got ")
+
+
 @pytest.mark.parametrize("value", ["a\nb", "é" * 200, 10**5000, [["\n"]], object], ids=range(5))
 def test_values_are_shown_in_one_short_line(value: Any) -> None:
     assert len(shown(value)) <= 80

@@ -12,15 +12,17 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from autoad_core import modelfile
+from autoad_core import launch, modelfile
 from autoad_core import run as run_module
 from autoad_core.errors import ModelError, RunError
 from autoad_core.modelfile import write_json
@@ -37,6 +39,7 @@ from autoad_core.run import (
     save_state,
     tidy,
 )
+from autoad_core.split import Part, Split, image_hashes
 
 busy = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be
 CONFIG = {"seed": 3, "data": {"root": "/é"}}
@@ -143,7 +146,19 @@ def test_a_file_in_the_place_of_the_folder_is_left_alone(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [None, "", "config: 1", "[]", "a: [", "config: {}\n", "\x00", "!!python/name:os.system"]
+    "content",
+    [
+        None,
+        "",
+        "config: 1",
+        "[]",
+        "a: [",
+        "config: {}\n",
+        "\x00",
+        "!!python/name:os.system",
+        "!!int ''",
+        "!!timestamp x",
+    ],
 )
 def test_what_is_no_run_cannot_be_opened(folder: Path, content: str | None) -> None:
     folder.mkdir(parents=True)
@@ -162,6 +177,27 @@ def test_a_run_knows_where_its_parts_are(run: Run) -> None:
         "state/models",
         "state/images",
     }
+
+
+def test_the_hashes_of_the_test_are_written_once_and_whole(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by the resumption of a run that was killed before they were."""
+    images = np.random.default_rng(0).random((5, 1, 2, 2), np.float32)
+    part = Part(images, np.array([0, 0, 0, 1, 1]))
+    split = Split(("x",), part, part, part)
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            launch._record_test(run, split)
+    assert not (run.folder / "test.hashes").exists()
+    launch._record_test(run, split)
+    lines = (run.folder / "test.hashes").read_text().splitlines()
+    assert lines == sorted(h.hex() for h in image_hashes(images))
+    launch._record_test(run, replace(split, test=part.take(np.arange(2))))
+    assert (run.folder / "test.hashes").read_text().splitlines() == lines
 
 
 # One at a time

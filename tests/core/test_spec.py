@@ -163,7 +163,7 @@ def test_a_name_that_two_packages_provide_is_refused() -> None:
         (with_layer(channels="8"), "architecture.layers.1.channels: must be int, got '8'"),
         (with_layer(channels=0), "architecture.layers.1.channels: must be from 1 to 4096, got 0"),
         (with_layer(channels=4097), "architecture.layers.1.channels: must be from 1 to 4096, got 4097"),
-        (with_layer(kernel=16**5000), "architecture.layers.1.kernel: must be from 1 to 31, got a number"),
+        (with_layer(kernel=16**5000), "architecture.layers.1.kernel: must be from 1 to 31, got a huge int"),
         (with_layer(kernel=2), "architecture.layers.1.kernel: must be odd, got 2"),
         (with_layer(kernel=-1), "architecture.layers.1.kernel: must be from 1 to 31, got -1"),
         (with_layer(pooling_kernel=0), "architecture.layers.1.pooling_kernel: must be from 1 to 4096, got 0"),
