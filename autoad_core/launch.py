@@ -161,11 +161,12 @@ def _search(engine: Engine, experiment: Experiment) -> tuple[list[Record], list[
     archs = dict.fromkeys(tuple(r["arch"]) for r in [*top, *([random_best] if random_best else [])])
     full = engine.run_phase(Phase("full", len(archs), 1.0, Fixed(list(archs))), len(records))
     chosen = {tuple(r["arch"]) for r in top}
-    finalists = best([r for r in full if tuple(r["arch"]) in chosen], search.keep)
-    random_full = next((r for r in full if random_best and r["arch"] == random_best["arch"]), None)
-    random_full = random_full if random_full and random_full["status"] == "ok" else None
-    engine.retrain([*finalists, *([random_full] if random_full else [])])
-    return records + full, finalists, random_full
+    # More training can make a score worse, so the models of the first stage stay in the race.
+    finalists = best([*found, *(r for r in full if tuple(r["arch"]) in chosen)], search.keep)
+    mine = [r for r in [*at_random, *full] if random_best and r["arch"] == random_best["arch"]]
+    random_final = next(iter(best(_with_source(mine, records + full), 1)), None)
+    engine.retrain([*finalists, *([random_final] if random_final else [])])
+    return records + full, finalists, random_final
 
 
 def _with_source(records: list[Record], everything: list[Record]) -> list[Record]:

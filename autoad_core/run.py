@@ -196,7 +196,7 @@ class Journal:
         self._file.write(line.encode())
         self._file.flush()
         os.fsync(self._file.fileno())
-        self.records.append(record)
+        self.records.append(json.loads(line))  # as a later life reads it: the same order of keys
 
     def close(self) -> None:
         """Release the file."""

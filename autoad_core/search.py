@@ -192,8 +192,10 @@ class Engine:
 
     def retrain(self, records: Sequence[Record]) -> None:
         """Bring back models of ``records`` that are missing on disk, by training them again, seed for seed."""
-        missing = [r for r in records if not (self.run.candidates / str(r["id"]) / "spec.json").exists()]
-        waiting = [self._job(r) for r in missing]
+        missing = {
+            r["id"]: r for r in records if not (self.run.candidates / str(r["id"]) / "spec.json").exists()
+        }
+        waiting = [self._job(r) for r in missing.values()]
         while waiting or self.executor.busy:
             while waiting and self.executor.idle:
                 self.executor.submit(waiting.pop())
@@ -201,6 +203,11 @@ class Engine:
                 if result["status"] != "ok":
                     raise RunError(
                         f"trial {job.id}: its model is lost and cannot be trained again: {result['error']}"
+                    )
+                if result["value"] != missing[job.id]["value"]:
+                    self.progress.note(
+                        f"trial {job.id}: its model was lost, and the one trained in its place has AUROC {result['value']:.3f}, "
+                        f"not {missing[job.id]['value']:.3f}: another machine or version?"
                     )
 
     def close(self) -> None:
@@ -373,7 +380,9 @@ class _Life:
 def best(records: Sequence[Record], count: int) -> list[Record]:
     """The ``count`` best distinct architectures among ``records``, best first; ties go to the earlier trial."""
     mine = [r for r in records if r["status"] == "ok" and r["cached"] is None]
-    return sorted(mine, key=lambda r: (-r["value"], r["id"]))[:count]
+    ranked = sorted(mine, key=lambda r: (-r["value"], r["id"]))
+    distinct = {tuple(r["arch"]): r for r in reversed(ranked)}  # of one architecture, the better record wins
+    return sorted(distinct.values(), key=lambda r: (-r["value"], r["id"]))[:count]
 
 
 def _copied(source: Record) -> dict[str, Any]:

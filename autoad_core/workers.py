@@ -156,7 +156,7 @@ def _start(setup: Setup) -> _Worker:
 def _end(worker: _Worker) -> None:
     worker.pipe.close()
     if worker.job is None:
-        worker.process.join(1)  # an idle worker ends by itself when its pipe closes
+        worker.process.join(5)  # an idle worker ends by itself when its pipe closes
     if worker.process.is_alive():
         worker.process.kill()
     worker.process.join()

@@ -17,6 +17,7 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from autoad_core import config as config_module
 from autoad_core.config import (
     IMAGES_SHOWN,
     MAX_CONFIG_BYTES,
@@ -53,6 +54,8 @@ def test_an_empty_configuration_is_the_default() -> None:
     assert (config.space.layers, config.search.lag, config.train.batch_size) == (3, 8, 64)
     assert config.train.learning_rate == 3e-3
     assert config.search.max_cost == 0.75
+    assert config.search.first_budget == 0.25
+    assert (config.data.search_normal, config.data.search_anomalous) == (500, 300)
     assert config.data.contamination == 0.05
     assert config.space.channels == (3, 8, 16, 32, 64, 128, 256)
     assert config.space.kernel == config.space.pooling_kernel == (1, 3, 5, 7)
@@ -282,6 +285,65 @@ def test_a_wrong_value_is_named_with_its_path(data: Any, text: str) -> None:
     assert message(data).startswith(text)
 
 
+BOUNDS = {
+    "seed": (0, 2**63 - 1),
+    "workers": (0, None),
+    "data.train_images": (2, None),
+    "data.search_normal": (1, None),
+    "data.search_anomalous": (1, None),
+    "space.layers": (1, 6),
+    "search.trials": (1, None),
+    "search.promote": (1, None),
+    "search.random_trials": (0, None),
+    "search.keep": (1, None),
+    "search.lag": (1, None),
+    "train.images": (2, None),
+    "train.epochs": (1, None),
+    "train.batch_size": (1, None),
+}
+OPEN = {  # numbers that are not whole, between bounds of which only those in brackets are allowed
+    "data.contamination": (0, 1, []),
+    "search.first_budget": (0, 1, [1]),
+    "search.max_cost": (0, 1, [1]),
+    "search.time_limit": (0, None, []),
+    "search.memory_limit": (0, None, []),
+    "train.learning_rate": (0, None, []),
+}
+
+
+def at(key: str, value: Any) -> dict[str, Any]:
+    section, _, name = key.rpartition(".")
+    return {section: {name: value}} if section else {name: value}
+
+
+@pytest.mark.parametrize("key", BOUNDS)
+def test_whole_numbers_have_their_bounds(key: str) -> None:
+    low, high = BOUNDS[key]
+    for value in (low, low + 1, high or 10**6):
+        assert parse(at(key, value))
+    for value in (low - 1, *([high + 1] if high else [])):
+        assert message(at(key, value)).startswith(f"{key}: Input should be ")
+
+
+@pytest.mark.parametrize("key", OPEN)
+def test_other_numbers_have_their_bounds(key: str) -> None:
+    low, high, allowed = OPEN[key]
+    for value in (low + 1e-6, (high or 1000) - 1e-6, *allowed):
+        assert parse(at(key, value))
+    for value in {low, -1, *([high, high + 1e-6] if high else [])} - set(allowed):
+        assert message(at(key, value)).startswith(f"{key}: Input should be ")
+
+
+def test_every_number_has_bounds_that_are_tested() -> None:
+    numbers = {
+        ".".join((*path, name))
+        for path, model in sections(Config)
+        for name, field in model.model_fields.items()
+        if any(hasattr(m, bound) for m in field.metadata for bound in ("ge", "gt", "le", "lt"))
+    }
+    assert numbers == {*BOUNDS, *OPEN}
+
+
 @pytest.mark.parametrize(
     "huge", [16**5000, -(16**5000), "x" * 10**6, ["y"] * 10**5], ids=["int", "negative", "text", "list"]
 )
@@ -421,6 +483,15 @@ def test_a_large_file_is_refused_unread(file: Path) -> None:
     with file.open("wb") as out:
         out.truncate(MAX_CONFIG_BYTES + 1)
     with pytest.raises(ConfigError, match=f"larger than {MAX_CONFIG_BYTES} bytes; is it a configuration"):
+        load(file)
+
+
+def test_a_file_of_the_largest_size_is_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text("seed: 3 # and so on\n")
+    monkeypatch.setattr(config_module, "MAX_CONFIG_BYTES", file.stat().st_size)
+    assert load(file) == {"seed": 3}
+    monkeypatch.setattr(config_module, "MAX_CONFIG_BYTES", file.stat().st_size - 1)
+    with pytest.raises(ConfigError, match="larger than"):
         load(file)
 
 

@@ -274,3 +274,17 @@ def test_the_rule_only_names_options_that_there_are() -> None:
         out = rule(4, (4, 2), layers=3)(values(*(("average", k, "instance") for k in kernels)))
         assert all(out[f"layer{i}.pooling_kernel"] in (2, 4) for i in (1, 2, 3))
         assert out["layer3.pooling_kernel"] == 2
+
+
+def test_every_layer_goes_by_its_own_options() -> None:
+    own = SameModel(
+        size=(8, 8),
+        poolings=(("max", "average"), ("average", "max"), ("middle",)),
+        kernels=((1,), (8, 16), (4, 2, 3)),
+        identities=frozenset({"instance", "none"}),
+        normalizations=(("none",), ("instance", "none"), ("batch", "instance", "none")),
+    )
+    out = own(values(("average", 1, "none"), ("max", 16, "none"), ("middle", 3, "none")))
+    assert out == values(("max", 1, "none"), ("max", 8, "none"), ("middle", 2, "instance"))
+    out = own(values(("average", 1, "none"), ("average", 8, "none"), ("middle", 4, "batch")))
+    assert out == values(("max", 1, "none"), ("average", 8, "none"), ("middle", 2, "batch"))

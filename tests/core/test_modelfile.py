@@ -130,6 +130,11 @@ def test_a_model_replaces_the_one_that_was_there(original: Path, tmp_path: Path)
     assert [p.name for p in tmp_path.iterdir()] == ["m"]  # nothing is left beside it
 
 
+def test_folders_above_a_model_are_made(original: Path, tmp_path: Path) -> None:
+    save(load(original, REGISTRY), tmp_path / "a" / "b" / "m", {})
+    assert load(tmp_path / "a" / "b" / "m", REGISTRY).score == "sum"
+
+
 def test_nothing_is_written_where_writing_fails(
     original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -361,6 +366,21 @@ def test_files_larger_than_any_of_ours_are_refused_unread(folder: Path) -> None:
     with (folder / "calibration.json").open("r+b") as file:
         file.truncate(MAX_JSON_BYTES + 1)
     with pytest.raises(ModelError, match=f"larger than {MAX_JSON_BYTES} bytes"):
+        load(folder, REGISTRY)
+
+
+def test_files_of_the_largest_size_are_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = [(folder / n).stat().st_size for n in ("spec.json", "weights.safetensors")]
+    monkeypatch.setattr(
+        modelfile, "MAX_JSON_BYTES", max(sizes[0], (folder / "calibration.json").stat().st_size)
+    )
+    monkeypatch.setattr(modelfile, "MAX_WEIGHT_BYTES", sizes[1])
+    assert load(folder, REGISTRY).score == "sum"
+    monkeypatch.setattr(modelfile, "MAX_WEIGHT_BYTES", sizes[1] - 1)
+    with pytest.raises(ModelError, match="larger than"):
+        load(folder, REGISTRY)
+    monkeypatch.setattr(modelfile, "MAX_JSON_BYTES", sizes[0] - 1)
+    with pytest.raises(ModelError, match=r"spec.json: larger than"):
         load(folder, REGISTRY)
 
 

@@ -79,6 +79,9 @@ def test_a_run_keeps_its_configuration(folder: Path) -> None:
     with open_run(folder) as again:
         assert again.config == {"config": CONFIG, "resolved": RESOLVED}
         assert (folder / "state").is_dir()
+        (folder / "state").rmdir()
+    with open_run(folder):
+        assert (folder / "state").is_dir()
 
 
 def test_a_result_is_there_after_the_end(run: Run) -> None:
@@ -463,8 +466,9 @@ def test_the_last_two_states_are_kept(run: Run) -> None:
 
 
 def test_the_newest_state_that_the_journal_knows_is_used(run: Run) -> None:
-    for told in (8, 16):
+    for told in (4, 8, 16):
         save_state(run, told, {"n": told})
+    assert sorted(p.name for p in (run.folder / "state").iterdir()) == ["000008.json", "000016.json"]
     assert [load_state(run, most)[0] for most in (30, 16, 15, 8, 7)] == [
         {"n": 16},
         {"n": 16},

@@ -129,6 +129,7 @@ def test_ood_splits_the_normal_set_6_2_2() -> None:
     assert (made.train.groups == 0).all()
     assert made.groups == ("stains", "cracks")
     assert made.shape == (1, 4, 4)
+    assert made.notes == ()
 
 
 def test_ood_contaminates_validation_and_test_by_five_percent_of_each_set() -> None:
@@ -163,6 +164,7 @@ def test_ood_holds_for_any_sizes(
             assert len(found) == max(1, min(round(wanted), most))
     every = numbers(made.train) + numbers(made.validation) + numbers(made.test)
     assert len(set(every)) == len(every)
+    assert made.notes == ()
 
 
 def test_ood_draws_a_random_sample_of_a_set_sorted_by_class() -> None:
@@ -234,6 +236,7 @@ def test_one_class_without_published_parts() -> None:
     )
     assert sorted(numbers(made.validation, 1) + numbers(made.test, 1)) == list(range(100, 170))
     assert count(made.validation, 1) == count(made.test, 1) == 35
+    assert made.notes == ()  # nothing had to be left out
 
 
 def test_one_class_keeps_published_parts() -> None:
@@ -244,6 +247,7 @@ def test_one_class_keeps_published_parts() -> None:
     assert sorted(numbers(made.validation, 1)) == list(range(100))
     assert sorted(numbers(made.test, 1)) == list(range(100, 120))
     assert (len(made.train), count(made.validation, 0)) == (52, 18)  # 3 : 1 of 70
+    assert made.notes == ()
 
 
 @pytest.mark.parametrize("published", [False, True])
@@ -285,6 +289,7 @@ def test_a_published_test_part_is_split_in_stratified_halves() -> None:
     assert [count(made.validation, g) for g in range(4)] == [11, 5, 4, 1]
     assert [count(made.test, g) for g in range(4)] == [10, 5, 3, 0]
     for group, first, n in ((0, 60, 21), (1, 81, 10), (2, 91, 7), (3, 98, 1)):
+        assert made.notes == ()
         both = numbers(made.validation, group) + numbers(made.test, group)
         assert sorted(both) == list(range(first, first + n))
 

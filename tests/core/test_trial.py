@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -48,6 +48,18 @@ class Constant(nn.Module):
 
     def score(self, batch: Batch) -> Tensor:
         return torch.full((len(batch.code),), 3.0)
+
+
+class Recorder(Constant):
+    """Writes down in which order it is told what."""
+
+    calls: ClassVar[list[tuple[str, int]]] = []
+
+    def start(self, codes: Tensor) -> None:
+        self.calls.append(("start", len(codes)))
+
+    def finish(self, codes: Tensor) -> None:
+        self.calls.append(("finish", len(codes)))
 
 
 class Sick(Constant):
@@ -94,7 +106,7 @@ def extended() -> Registry:
     registry, origin = Registry(), Origin("test", "test", "1")
     for entry in discover(builtin_only=True).registry:
         registry.add(entry)
-    hypotheses = ("Constant", "Sick", "Hungry", "Starving", "Broken")
+    hypotheses = ("Constant", "Recorder", "Sick", "Hungry", "Starving", "Broken")
     for kind, names in ((Kind.HYPOTHESIS, hypotheses), (Kind.DISTANCE, ("NotANumber", "Nothing"))):
         for name in names:
             component = Component(name=name.lower(), target=f"{__name__}:{name}", summary="")
@@ -298,6 +310,34 @@ def test_the_untrained_net_is_the_same_net_seed_for_seed(
     run(job("cluster"))
     assert len(built) == 2
     assert all(torch.equal(v, built[1][k]) for k, v in built[0].items())
+
+
+def test_the_untrained_net_is_fitted_as_the_trained_one_is(
+    run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial_module, "UNTRAINED_IMAGES", 100)
+    Recorder.calls.clear()
+    run(job("recorder"))
+    assert Recorder.calls == [("start", 100), ("finish", 100), ("start", 150), ("finish", 150)]
+
+
+def test_trained_and_untrained_are_compared_on_the_same_images(
+    run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of each group, so that a large validation costs nothing."""
+    monkeypatch.setattr(trial_module, "UNTRAINED_IMAGES", 15)
+    seen = []
+    real = trial_module.evaluate
+
+    def spy(detector: Any, raw: Any, groups: Any, made: Task) -> Any:
+        seen.append((len(raw["autoad/l2"]), groups.tolist()))
+        return real(detector, raw, groups, made)
+
+    monkeypatch.setattr(trial_module, "evaluate", spy)
+    run(job())
+    few = (45, [0] * 15 + [1] * 15 + [2] * 15)
+    assert [seen[0], seen[2]] == [few, few]
+    assert seen[1][0] == len(images()[1])
 
 
 # Failures
