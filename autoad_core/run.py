@@ -228,7 +228,7 @@ def save_pending(run: Run, record_id: int, result: Mapping[str, Any]) -> None:
     """Keep a result whose turn in the journal has not come."""
     folder = run.folder / "state" / "pending"
     folder.mkdir(exist_ok=True)
-    write_json(folder / f"{record_id}.json", dict(result))
+    write_json(folder / f"{record_id}.json", dict(result), sync=False)
 
 
 def load_pending(run: Run, first: int) -> dict[int, dict[str, Any]]:
@@ -263,7 +263,7 @@ def save_state(run: Run, told: int, state: Mapping[str, Any]) -> None:
     if tensors:
         # Not save_file, to which a full disk is no OSError.
         path.with_suffix(".safetensors").write_bytes(save(tensors))
-    write_json(path, {"told": told, "state": plain})
+    write_json(path, {"told": told, "state": plain}, sync=False)
     for old in sorted(folder.glob("[0-9]*.json"))[:-KEPT_STATES]:
         old.unlink()
         old.with_suffix(".safetensors").unlink(missing_ok=True)

@@ -96,14 +96,16 @@ def _rows(model: Model, found: Iterator[Path], score: str) -> Iterator[dict[str,
 
 
 def _write(file: IO[str], rows: Iterator[dict[str, Any]], *, as_json: bool) -> None:
-    writer = csv.DictWriter(file, ("path", "score", "error"), lineterminator="\n")
+    columns = ("path", "score", "error")
+    writer = csv.DictWriter(file, columns, lineterminator="\n")
+    quoting = csv.DictWriter(file, columns, lineterminator="\n", quoting=csv.QUOTE_ALL)
     if not as_json:
         writer.writeheader()
     for row in rows:
         if as_json:
             file.write(json.dumps(row) + "\n")
-        else:
-            writer.writerow(row)
+        else:  # readers end a line at a lone "\r" as well, which the writer does not expect
+            (quoting if "\r" in row["path"] else writer).writerow(row)
         file.flush()
 
 
