@@ -9,8 +9,10 @@ import resource
 import shutil
 import struct
 import subprocess
+import tempfile
 import traceback
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -460,32 +462,35 @@ def test_a_half_written_state_costs_nothing_but_time(place: Path, tmp_path: Path
 # Disks
 
 FULL = """
-mount -t tmpfs -o size="$1" autoad-test disk || exit 99
+mount -t tmpfs -o size=1000k autoad-test disk && head -c "$1" /dev/zero > disk/ballast || exit 99
 shift
 "$@" search search.yaml --run disk/run --workers 1 2> first.err; echo $? > first.rc
-mount -o remount,size=50m disk
+rm disk/ballast
 "$@" show disk/run > show.out
 "$@" resume disk/run 2> second.err; echo $? > second.rc
 cp -r disk/run run
 """
 
 
+@cache
 def namespaces() -> bool:
     """Whether this user may mount, in a namespace of his own that ends with the command."""
-    probe = "mkdir -p d; mount -t tmpfs -o size=4k autoad-test d && mount --bind d d"
-    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", f'cd "$(mktemp -d)" && {probe}']
-    return (
-        shutil.which("unshare") is not None
-        and subprocess.run(command, capture_output=True, check=False).returncode == 0
+    if shutil.which("unshare") is None:
+        return False
+    probe = (
+        "mkdir d && mount -t tmpfs -o size=4k autoad-test d && mount --bind d d && mount -o remount,bind,ro d"
     )
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", probe]
+    with tempfile.TemporaryDirectory() as folder:
+        return subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode == 0
 
 
 def on_a_small_disk(folder: Path, room: int) -> None:
     """Search where there are ``room`` kB, give more, resume: in a mounted file system, or under a limit for files."""
     (folder / "disk").mkdir()
     if namespaces():
-        script = ["unshare", "--map-root-user", "--mount", "sh", "-c", FULL, "sh", f"{room}k", *COMMAND]
-        subprocess.run(script, cwd=folder, check=True, capture_output=True, timeout=600)
+        script = ["unshare", "--map-root-user", "--mount", "sh", "-c", FULL, "sh", str((1000 - room) * 1024)]
+        subprocess.run([*script, *COMMAND], cwd=folder, check=True, capture_output=True, timeout=600)
         return
 
     def limit() -> None:
