@@ -519,7 +519,7 @@ def test_a_kill_between_tensors_and_state_leaves_the_one_before(
 ) -> None:
     save_state(run, 8, {"w": torch.tensor([8])})
 
-    def killed(*_: Any) -> None:
+    def killed(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
