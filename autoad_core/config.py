@@ -282,7 +282,7 @@ def load(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(f"{path}: cannot be read ({error}); is it a configuration?") from error
     try:
-        data = yaml.load(text, _Loader)  # noqa: S506, a safe loader
+        data = _Loader(text).get_single_data()
     except Exception as error:  # on odd scalars PyYAML raises anything: KeyError on `!!bool x`
         reason = " ".join(str(error).split()).replace('in "<unicode string>", line', "at line")
         raise ConfigError(f"{path}: not YAML ({reason})") from error
