@@ -30,7 +30,16 @@ from autoad_core.config import (
     merge,
     parse,
 )
-from autoad_core.errors import AutoADError, ConfigError, shown
+from autoad_core.errors import (
+    AmbiguousName,
+    AutoADError,
+    BrokenComponent,
+    ConfigError,
+    DataError,
+    UnknownName,
+    shown,
+)
+from autoad_core.errors import at as at_key
 
 busy = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be
 
@@ -577,6 +586,14 @@ anything = st.recursive(
 @given(anything | st.dictionaries(st.sampled_from(sorted(Config.model_fields)), anything, max_size=4))
 def test_any_values_give_a_configuration_or_a_configuration_error(data: Any) -> None:
     attempt(lambda: parse(data))
+
+
+@pytest.mark.parametrize("kind", [UnknownName, AmbiguousName, BrokenComponent, ConfigError])
+def test_what_is_wrong_with_a_name_is_told_with_the_path_of_its_key(kind: type[AutoADError]) -> None:
+    with pytest.raises(kind, match=r"^data\.dataset: no such thing$"), at_key("data.dataset"):
+        raise kind("no such thing")
+    with pytest.raises(DataError, match=r"^damaged$"), at_key("data.dataset"):
+        raise DataError("damaged")
 
 
 def test_configuration_errors_are_for_users() -> None:

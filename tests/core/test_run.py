@@ -92,6 +92,22 @@ def test_a_result_is_there_after_the_end(run: Run) -> None:
         run.result()
 
 
+@pytest.mark.parametrize("content", ["[]", "{}", "null", '{"models": 3}'])
+def test_a_result_that_is_none_of_ours_can_be_made_again(run: Run, content: str) -> None:
+    (run.folder / "result.json").write_text(content)
+    with pytest.raises(RunError, match=r"result.json: damaged; remove it, then: autoad resume"):
+        run.result()
+
+
+def test_a_folder_whose_name_is_no_text_is_refused(folder: Path) -> None:
+    with (
+        pytest.raises(RunError, match="the name is not UTF-8; choose another"),
+        create(folder / "\udcff", {}, {}),
+    ):
+        pass
+    assert not folder.exists()
+
+
 def test_an_empty_folder_may_become_a_run(folder: Path) -> None:
     folder.mkdir(parents=True)
     with create(folder, CONFIG, RESOLVED) as made:

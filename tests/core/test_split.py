@@ -161,7 +161,7 @@ def test_ood_holds_for_any_sizes(
             (hidden, made.test, available - available // 2),
         ):
             wanted = count(part, 0) * contamination / (1 - contamination)
-            assert len(found) == max(1, min(round(wanted), most))
+            assert abs(len(found) - max(1, min(wanted, most))) < 0.5 + 1e-9
     every = numbers(made.train) + numbers(made.validation) + numbers(made.test)
     assert len(set(every)) == len(every)
     assert made.notes == ()
