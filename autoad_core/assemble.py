@@ -12,9 +12,6 @@ from autoad_core.registry import Entry, Registry
 from autoad_core.space import Choice, Option, Space
 from autoad_core.spec import LAYER_CHOICES, Spec
 
-CHANNELS = (3, 8, 16, 32, 64, 128, 256)
-KERNELS = (1, 3, 5, 7)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerOptions:
