@@ -26,6 +26,7 @@ from autoad_core.registry import Registry
 from autoad_core.spec import Spec
 from autoad_core.training import TrainingFailed, fit, seed_everything, settle
 
+OUT_OF_MEMORY = ("allocate memory", "create a memory object", "bad_alloc")  # in torch's RuntimeErrors
 UNTRAINED_IMAGES = 256  # of training, and of each validation group, for the check against the untrained net
 
 
@@ -113,7 +114,7 @@ def run_trial(task: Task, job: Job, images: Images, registry: Registry, save_to:
     except MemoryError:
         result = failed("out of memory: it needed more than memory_limit", limit=True)
     except RuntimeError as error:
-        if "memory" not in str(error):
+        if not any(sign in str(error) for sign in OUT_OF_MEMORY):
             raise
         result = failed("out of memory: it needed more than memory_limit", limit=True)
     return result | {"clock": {"began": round(began, 3), "seconds": round(time.perf_counter() - clock, 3)}}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 import signal
 import threading
 import time
@@ -16,6 +15,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from autoad_core import memory
 from autoad_core.errors import trouble
 from autoad_core.trial import Images, Job, Task, failed, run_trial
 
@@ -171,7 +171,8 @@ def _serve(setup: Setup, pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     _die_with_parent()
     torch.set_num_threads(1)
-    _limit_memory(setup.memory_limit)
+    memory.limit(setup.memory_limit)
+    memory.keep_freed()
     registry = discover(builtin_only=setup.builtin_only).registry
     images = Images.open(setup.task.folder)
     while True:
@@ -187,6 +188,7 @@ def _serve(setup: Setup, pipe: Connection) -> None:
             last = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(last.filename).name}:{last.lineno}"
             result = failed(f"{type(error).__name__} at {where}: {' '.join(str(error).split())[:500]}")
+        memory.release()
         pipe.send(result)
 
 
@@ -201,12 +203,3 @@ def _die_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="watch-parent").start()
-
-
-def _limit_memory(most: int) -> None:
-    """Let allocations fail, as an error of this child, before the kernel has to choose a victim."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0]) if Path("/proc/self/statm").exists() else 0
-    limit = pages * resource.getpagesize() + most
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    if pages and (hard == resource.RLIM_INFINITY or limit < hard):
-        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))

@@ -83,7 +83,7 @@ class Starving(Constant):
 
 class Broken(Constant):
     def finish(self, codes: Tensor) -> None:
-        raise RuntimeError("the shapes do not fit")
+        raise RuntimeError("the shapes in memory do not fit")
 
 
 class NotANumber:
@@ -368,7 +368,7 @@ def test_too_little_memory_is_a_failed_trial_that_says_so(hypothesis: str, run: 
 
 
 def test_a_fault_of_a_component_is_not_taken_for_want_of_memory(run: Runner) -> None:
-    with pytest.raises(RuntimeError, match="the shapes do not fit"):
+    with pytest.raises(RuntimeError, match="the shapes in memory do not fit"):
         run(job("broken"))
 
 
