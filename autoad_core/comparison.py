@@ -17,7 +17,7 @@ import torch
 from autoad_core import baselines
 from autoad_core.data import Floats
 from autoad_core.detector import HYPOTHESIS, OWN_DISTANCE, Scale, Terms, measured
-from autoad_core.metrics import Aggregate, Interval, grouped_auroc, intervals
+from autoad_core.metrics import Aggregate, Interval, group_aurocs, grouped_intervals
 from autoad_core.modelfile import Model
 from autoad_core.protocols import Batch, Distance
 from autoad_core.split import Part, Split
@@ -72,24 +72,17 @@ class Judge:
 
     def figures(self, scores: Floats, part: Part) -> Row:
         """AUROC with interval, aggregated over the anomaly sets that validation knows and for each; all metrics pooled."""
-        searched = np.unique(self.split.validation.groups)
-        known = np.isin(part.groups, searched)
-        grouped = grouped_auroc(scores[known], part.groups[known], self.aggregate, seed=self.seed)
-        sets = {self.split.groups[g - 1]: asdict(i) for g, i in grouped.groups.items()}
-        for group in sorted({int(g) for g in part.groups} - {int(g) for g in searched}):
-            rows = (part.groups == 0) | (part.groups == group)
-            found = grouped_auroc(scores[rows], part.groups[rows], self.aggregate, seed=self.seed)
-            sets[self.split.groups[group - 1]] = asdict(found.aggregate)
-        pooled = intervals(scores, part.groups > 0, seed=self.seed)
+        searched = {int(g) for g in np.unique(self.split.validation.groups)}
+        found = grouped_intervals(scores, part.groups, self.aggregate, aggregated=searched, seed=self.seed)
         return {
-            "auroc": asdict(grouped.aggregate),
-            "sets": sets,
-            "pooled": {name: asdict(interval) for name, interval in pooled.items()},
+            "auroc": asdict(found.aggregate),
+            "sets": {self.split.groups[g - 1]: asdict(i) for g, i in found.groups.items()},
+            "pooled": {name: asdict(interval) for name, interval in found.pooled.items()},
         }
 
     def value(self, scores: Floats) -> float:
         """The reward of scores of the sample's images."""
-        return grouped_auroc(scores, self.sample.groups, self.aggregate, resamples=1).aggregate.value
+        return group_aurocs(scores, self.sample.groups, self.split.groups, self.aggregate)["value"]
 
 
 def trained(name: str, model: Model, more: Mapping[str, Any]) -> Contestant:

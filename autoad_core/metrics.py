@@ -5,14 +5,14 @@ for they depend only on how many normals and anomalies lie at each distinct scor
 exact, and lets a bootstrap resample the counts of the sorted scores instead of sorting every resample.
 
 `auroc`, `aupr_in`, `aupr_out`, `fpr_at_95_tpr`, `best_f1` and `summary` give values; `intervals` and
-`grouped_auroc` give values with intervals.
+`grouped_intervals` give values with intervals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -80,17 +80,31 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
-class GroupedAuroc:
-    """AUROC of each set of anomalies against all normals, by number of the set, and the aggregate of them."""
+class GroupedIntervals:
+    """Figures of several sets of anomalies.
+
+    Attributes:
+        aggregate: Of the sets' AUROCs.
+        groups: AUROC of each set against all normals, by number of the set.
+        pooled: Every metric of all anomalies together, by name.
+    """
 
     aggregate: Interval
     groups: dict[int, Interval]
+    pooled: dict[str, Interval]
 
 
 def _auroc(curve: Curve) -> Values:
+    return _against_normals(curve, curve.anomalies)
+
+
+def _against_normals(curve: Curve, anomalies: Counts) -> Values:
+    """AUROC of some of the curve's anomalies, (..., k), against all of its normals."""
     # The share of pairs in which the anomaly scores above the normal, ties counting half: in integers.
-    twice = np.einsum("...k,...k->...", curve.normals, 2 * curve.tp - curve.anomalies)
-    return np.asarray(twice / (2 * curve.tp[..., -1] * curve.fp[..., -1]))
+    total = curve.fp[..., -1:]
+    twice_below = 2 * (total - curve.fp) + curve.normals
+    twice = np.einsum("...k,...k->...", anomalies, twice_below)
+    return np.asarray(twice / (2 * total[..., 0] * anomalies.sum(axis=-1)))
 
 
 def _aupr_out(curve: Curve) -> Values:
@@ -100,7 +114,11 @@ def _aupr_out(curve: Curve) -> Values:
 
 
 def _aupr_in(curve: Curve) -> Values:
-    return _aupr_out(Curve(normals=curve.anomalies[..., ::-1], anomalies=curve.normals[..., ::-1]))
+    # From the lowest score up, the anomalies are what is found wrongly.
+    negatives = curve.fp[..., -1:] - curve.fp + curve.normals
+    missed = curve.tp[..., -1:] - curve.tp + curve.anomalies
+    precision = negatives / np.maximum(negatives + missed, 1)
+    return np.asarray(np.einsum("...k,...k->...", curve.normals, precision) / curve.fp[..., -1])
 
 
 def _fpr_at_95_tpr(curve: Curve) -> Values:
@@ -152,6 +170,23 @@ def summary(scores: ArrayLike, labels: ArrayLike) -> dict[str, float]:
     return dict(zip(METRICS, _all(Curve.of(scores, labels)).tolist(), strict=True))
 
 
+def group_aurocs(
+    scores: NDArray[Any], groups: NDArray[Any], names: Sequence[str], aggregate: Aggregate
+) -> dict[str, float]:
+    """AUROC of each anomaly set that occurs against all normals, by name, and their aggregate as ``value``.
+
+    Args:
+        scores: (n,).
+        groups: (n,) integers, 0 for a normal and g for an anomaly of the set ``names[g - 1]``.
+    """
+    out = {}
+    for group, name in enumerate(names, start=1):
+        rows = (groups == 0) | (groups == group)
+        if (groups == group).any():
+            out[name] = auroc(scores[rows], groups[rows] > 0)
+    return out | {"value": float(AGGREGATES[aggregate](np.array(list(out.values()))))}
+
+
 def intervals(
     scores: ArrayLike, labels: ArrayLike, *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Interval]:
@@ -159,29 +194,29 @@ def intervals(
 
     Normals and anomalies are resampled separately: the interval is that of test sets of these two sizes.
     """
-    curve = Curve.of(scores, labels)
-    chunks = _bootstrap([curve.normals, curve.anomalies], resamples, seed)
-    rows = [_all(Curve(normals, anomalies)) for normals, anomalies in chunks]
-    ends = zip(_all(curve), np.concatenate(rows, axis=1), strict=True)
-    return {name: _interval(*end) for name, end in zip(METRICS, ends, strict=True)}
+    if not np.isin(labels, (0, 1)).all():
+        raise ValueError("labels must be 0 for normal and 1 for anomalous")
+    return grouped_intervals(scores, np.equal(labels, 1), resamples=resamples, seed=seed).pooled
 
 
-def grouped_auroc(
+def grouped_intervals(
     scores: ArrayLike,
     groups: ArrayLike,
     aggregate: Aggregate = "minimum",
     *,
+    aggregated: Container[int] | None = None,
     resamples: int = 1000,
     seed: int = 0,
-) -> GroupedAuroc:
-    """AUROC of several sets of anomalies against the same normals.
+) -> GroupedIntervals:
+    """The AUROCs of several sets of anomalies against the same normals, and every metric of all of them together.
 
     Args:
         scores: (n,).
         groups: (n,) integers, 0 for a normal and g >= 1 for an anomaly of set g.
         aggregate: How the AUROCs become one figure.
+        aggregated: The sets that enter the aggregate; all by default.
         resamples: Each draws the normals once for all sets, so the interval of the aggregate knows that the
-            AUROCs move together.
+            AUROCs move together, and every set of anomalies from itself.
         seed: Of the resampling.
 
     Raises:
@@ -191,18 +226,23 @@ def grouped_auroc(
     by_group = _count(scores, groups)
     _, *ids = by_group
     counts = list(by_group.values())
-    values = _aurocs(counts)
-    resampled = np.concatenate([_aurocs(drawn) for drawn in _bootstrap(counts, resamples, seed)], axis=1)
+    values, pooled = _figures(counts)
+    drawn = [_figures(resample) for resample in _bootstrap(counts, resamples, seed)]
+    resampled, resampled_pooled = (np.concatenate(rows, axis=1) for rows in zip(*drawn, strict=True))
     reduce = AGGREGATES[aggregate]
-    return GroupedAuroc(
-        aggregate=_interval(reduce(values), reduce(resampled)),
+    chosen = [i for i, g in enumerate(ids) if aggregated is None or g in aggregated]
+    return GroupedIntervals(
+        aggregate=_interval(reduce(values[chosen]), reduce(resampled[chosen])),
         groups={g: _interval(*ends) for g, *ends in zip(ids, values, resampled, strict=True)},
+        pooled={m: _interval(*ends) for m, *ends in zip(METRICS, pooled, resampled_pooled, strict=True)},
     )
 
 
-def _aurocs(counts: list[Counts]) -> Values:
-    """(sets, ...), AUROC of each set of anomalies; ``counts`` starts with the normals'."""
-    return np.stack([_auroc(Curve(counts[0], anomalies)) for anomalies in counts[1:]])
+def _figures(counts: list[Counts]) -> tuple[Values, Values]:
+    """(sets, ...), the AUROC of each set of anomalies, and (5, ...), every metric of them all; the normals come first."""
+    normals, *sets = counts
+    curve = Curve(normals, np.asarray(sum(sets)))
+    return np.stack([_against_normals(curve, anomalies) for anomalies in sets]), _all(curve)
 
 
 def _all(curve: Curve) -> Values:

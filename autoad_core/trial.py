@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ from torch import Tensor
 
 from autoad_core import modelfile
 from autoad_core.config import Train, budget
-from autoad_core.data import Floats, Ints
+from autoad_core.data import Ints
 from autoad_core.detector import HYPOTHESIS, Detector, Terms
 from autoad_core.geometry import Shape
-from autoad_core.metrics import AGGREGATES, Aggregate, auroc
+from autoad_core.metrics import Aggregate, group_aurocs
 from autoad_core.model import parameters
 from autoad_core.modelfile import Model
 from autoad_core.registry import Registry
@@ -175,18 +175,6 @@ def evaluate(detector: Detector, raw: Terms, groups: Ints, task: Task) -> dict[s
     return {
         name: group_aurocs(values, groups, task.groups, task.aggregate) for name, values in scored.items()
     }
-
-
-def group_aurocs(
-    scores: Floats, groups: Ints, names: Sequence[str], aggregate: Aggregate
-) -> dict[str, float]:
-    """AUROC of each anomaly set that occurs against all normals, by name, and their aggregate as ``value``."""
-    out = {}
-    for group, name in enumerate(names, start=1):
-        rows = (groups == 0) | (groups == group)
-        if (groups == group).any():
-            out[name] = auroc(scores[rows], groups[rows] > 0)
-    return out | {"value": float(AGGREGATES[aggregate](np.array(list(out.values()))))}
 
 
 def _untrained_value(task: Task, job: Job, images: Images, registry: Registry) -> float:

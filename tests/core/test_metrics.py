@@ -30,7 +30,7 @@ from autoad_core.metrics import (
     auroc,
     best_f1,
     fpr_at_95_tpr,
-    grouped_auroc,
+    grouped_intervals,
     intervals,
     summary,
 )
@@ -310,7 +310,7 @@ def grouped_case(
 
 def test_each_group_is_measured_against_all_normals() -> None:
     scores, groups = grouped_case(0)
-    found = grouped_auroc(scores, groups, "mean")
+    found = grouped_intervals(scores, groups, "mean")
     for g in (1, 2):
         mine = (groups == 0) | (groups == g)
         assert found.groups[g].value == pytest.approx(auroc(scores[mine], groups[mine] > 0), abs=1e-12)
@@ -320,21 +320,21 @@ def test_each_group_is_measured_against_all_normals() -> None:
 
 
 def test_minimum_is_that_of_the_hardest_group() -> None:
-    found = grouped_auroc(*grouped_case(0))
+    found = grouped_intervals(*grouped_case(0))
     assert found.aggregate.value == min(i.value for i in found.groups.values())
     assert found.aggregate == found.groups[1], "one group is harder in every resample here"
 
 
 def test_numbers_of_groups_may_have_gaps() -> None:
     scores, groups = grouped_case(0)
-    found = grouped_auroc(scores, np.where(groups == 2, 9, groups))
+    found = grouped_intervals(scores, np.where(groups == 2, 9, groups))
     assert set(found.groups) == {1, 9}
-    assert found.groups[9] == grouped_auroc(scores, groups).groups[2]
+    assert found.groups[9] == grouped_intervals(scores, groups).groups[2]
 
 
 def test_one_group_is_the_plain_auroc() -> None:
     scores, groups = grouped_case(0, sizes=(100, 50), shifts=(0, 1))
-    found = grouped_auroc(scores, groups)
+    found = grouped_intervals(scores, groups)
     assert found.aggregate == found.groups[1] == intervals(scores, groups)["auroc"]
 
 
@@ -345,7 +345,7 @@ def test_one_resample_of_the_normals_serves_all_groups() -> None:
     is as uncertain as either; apart, it would be 1 / sqrt 2 of that.
     """
     scores, groups = grouped_case(4, sizes=(40, 4000, 4000), shifts=(0, 1, 1))
-    found = grouped_auroc(scores, groups, "mean")
+    found = grouped_intervals(scores, groups, "mean")
     width = found.aggregate.high - found.aggregate.low
     for interval in found.groups.values():
         assert width == pytest.approx(interval.high - interval.low, rel=0.1)
@@ -356,19 +356,19 @@ def test_aggregate_interval_covers_the_truth() -> None:
     truth = np.mean([NormalDist().cdf(shift / math.sqrt(2)) for shift in (1, 1.5)])
     hits = []
     for seed in range(200):
-        found = grouped_auroc(*grouped_case(1000 + seed), "mean", resamples=300, seed=seed).aggregate
+        found = grouped_intervals(*grouped_case(1000 + seed), "mean", resamples=300, seed=seed).aggregate
         hits.append(found.low <= truth <= found.high)
     assert 0.88 <= np.mean(hits) <= 0.99
 
 
 def test_groups_that_cannot_be_measured_are_refused() -> None:
     with pytest.raises(ValueError, match="groups must be integers"):
-        grouped_auroc([0.0, 1.0], [0, -1])
+        grouped_intervals([0.0, 1.0], [0, -1])
     with pytest.raises(ValueError, match="groups must be integers"):
-        grouped_auroc([0.0, 1.0], [0, 0.5])
+        grouped_intervals([0.0, 1.0], [0, 0.5])
     with pytest.raises(DataError, match="got 2 and 0"):
-        grouped_auroc([0.0, 1.0], [0, 0])
+        grouped_intervals([0.0, 1.0], [0, 0])
     with pytest.raises(DataError, match="got 0 and 2"):
-        grouped_auroc([0.0, 1.0], [1, 2])
+        grouped_intervals([0.0, 1.0], [1, 2])
     with pytest.raises(ValueError, match="2 of 2 scores are not finite"):
-        grouped_auroc([np.nan, np.inf], [0, 1])
+        grouped_intervals([np.nan, np.inf], [0, 1])

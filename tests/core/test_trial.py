@@ -20,10 +20,11 @@ from autoad_core import trial as trial_module
 from autoad_core.config import Train
 from autoad_core.detector import HYPOTHESIS
 from autoad_core.discovery import discover
+from autoad_core.metrics import group_aurocs
 from autoad_core.protocols import Batch
 from autoad_core.registry import Entry, Origin, Registry
 from autoad_core.spec import Layer, Spec
-from autoad_core.trial import Images, Job, Task, failed, group_aurocs, run_trial, trial_seed
+from autoad_core.trial import Images, Job, Task, failed, run_trial, trial_seed
 
 SHAPE = (1, 8, 8)
 LONG = Train(epochs=24, batch_size=16, learning_rate=0.01)
