@@ -77,6 +77,11 @@ class Data(_Model):
         300, ge=1, description="Most validation images of each anomaly set that score a trial."
     )
 
+    @field_validator("root")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value and value.expanduser().absolute()  # a run may be resumed from another folder
+
 
 class SpaceConfig(_Model):
     """The search space; an empty list means every option there is."""

@@ -13,13 +13,14 @@ import autoad_core.config as configuration
 from autoad_core import modelfile, run
 from autoad_core.component import Kind
 from autoad_core.config import Config
+from autoad_core.controller import Fixed
 from autoad_core.cost import cost_cap
 from autoad_core.discovery import Plugins
 from autoad_core.errors import RunError
 from autoad_core.experiment import Experiment, prepare
 from autoad_core.result import compare
 from autoad_core.run import Record, Run
-from autoad_core.search import Engine, Fixed, Limits, Phase, Progress, best
+from autoad_core.search import Engine, Limits, Phase, Progress, best
 from autoad_core.split import Split, check_apart, image_hashes, search_sample
 from autoad_core.trial import Task
 from autoad_core.workers import Pool, Setup, available_cores

@@ -104,31 +104,6 @@ class Limits:
     seed: int
 
 
-class Fixed:
-    """A controller that proposes a list; for the best of a search, trained once more."""
-
-    def __init__(self, archs: Sequence[Arch]) -> None:
-        self._archs = list(archs)
-        self._asked = 0
-
-    def ask(self, n: int) -> Sequence[Arch]:
-        """The next ones."""
-        batch = self._archs[self._asked : self._asked + n]
-        self._asked += len(batch)
-        return batch
-
-    def tell(self, outcomes: Sequence[Outcome]) -> None:
-        """Nothing to learn."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """How far it got."""
-        return {"asked": self._asked}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
-        self._asked = int(state["asked"])
-
-
 @dataclass(slots=True)
 class Engine:
     """Runs phases one after the other on one journal.

@@ -129,6 +129,8 @@ def make_split(data: Data, registry: Registry, seed: int) -> Split:
         protocol = "ood" if data.anomalies else "folder" if GOOD in normal.classes else "one-class"
     if protocol != "ood" and data.anomalies:
         raise ConfigError(f"data.anomalies: belongs to protocol 'ood', not to {protocol!r}")
+    if protocol != "one-class" and data.normal:
+        raise ConfigError(f"data.normal: belongs to protocol 'one-class', not to {protocol!r}")
     if protocol == "ood":
         if not data.anomalies:
             raise ConfigError("data.anomalies: protocol 'ood' needs at least one data set of anomalies")

@@ -27,7 +27,7 @@ def dataset_ref(value: str) -> dict[str, Any]:
     if not value:
         raise ConfigError("--dataset: is empty; give the name of a data set, or a folder of images")
     if os.sep in value or value in (".", "..") or Path(value).is_dir():
-        return {"name": "folder", "params": {"path": str(Path(value).expanduser())}}
+        return {"name": "folder", "params": {"path": str(Path(value).expanduser().absolute())}}
     return {"name": value}
 
 
@@ -59,6 +59,8 @@ def read_config(path: Path | None, options: dict[str, Any]) -> Config:
     if isinstance(images, dict) and not images.get("dataset"):
         data = merge(DEMO, data | {"data": images})
         images = data["data"]
+        if images.get("anomalies") or images.get("protocol") not in (None, "auto", "one-class"):
+            del images["normal"]  # beside anomalies of another set, all digits are normal
     if isinstance(images, dict) and not images.get("root") and (root := data_root(None)):
         data["data"] = {**images, "root": str(root)}
     return parse(data, str(path) if path else "options")

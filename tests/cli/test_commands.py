@@ -281,11 +281,18 @@ def test_the_data_root_from_option_environment_and_file(here: Path, monkeypatch:
     assert typed("check", "mnist").startswith("30 images")
     assert typed("check", "mnist", "--data-root", "a").startswith("20 images")
     (here / "c.yaml").write_text("data: {dataset: mnist, root: a}\n")
-    assert read_config(here / "c.yaml", {}).data.root == Path("a")
-    assert read_config(here / "c.yaml", {"data.root": "c"}).data.root == Path("c")
-    assert read_config(None, {"data.dataset": {"name": "mnist"}}).data.root == Path("b")
+    assert read_config(here / "c.yaml", {}).data.root == here / "a"
+    assert read_config(here / "c.yaml", {"data.root": "c"}).data.root == here / "c"
+    assert read_config(None, {"data.dataset": {"name": "mnist"}}).data.root == here / "b"
     monkeypatch.setenv("AUTOAD_DATA", "")
     assert read_config(None, {}).data.root is None
+
+
+def test_the_classes_of_the_demonstration_are_not_for_other_protocols(here: Path) -> None:
+    assert read_config(None, {}).data.normal == ("5", "6", "7", "8", "9")
+    for text in ("{anomalies: [gaussian]}", "{protocol: ood, anomalies: [gaussian]}", "{protocol: folder}"):
+        (here / "c.yaml").write_text(f"data: {text}\n")
+        assert read_config(here / "c.yaml", {}).data.normal == ()
 
 
 def test_check_in_words(here: Path) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from autoad_core.controller import Outcome
+from autoad_core.controller import Fixed, Outcome
 from autoad_core.errors import Interrupted, RunError
 from autoad_core.run import Run, create, open_run
-from autoad_core.search import Engine, Fixed, Limits, Phase, best
+from autoad_core.search import Engine, Limits, Phase, best
 from autoad_core.space import Arch, Choice, Space
 from autoad_core.trial import Job
 from autoad_plugins._evolution import RegularizedEvolution

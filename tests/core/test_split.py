@@ -364,6 +364,20 @@ def test_anomaly_sets_belong_to_ood(protocol: str) -> None:
         split(protocol=protocol, anomalies=[ref("stains")])
 
 
+@pytest.mark.parametrize(
+    ("protocol", "data"),
+    [
+        ("folder", {"dataset": ref(sizes={"good": [20], "bad": [5]})}),
+        ("ood", {"anomalies": [ref("stains", first=1000)]}),
+    ],
+)
+def test_normal_classes_belong_to_one_class(protocol: str, data: dict[str, Any]) -> None:
+    with pytest.raises(
+        ConfigError, match=f"data.normal: belongs to protocol 'one-class', not to '{protocol}'"
+    ):
+        split(protocol=protocol, normal=["good"], **data)
+
+
 # Seeds
 
 CASES: list[dict[str, Any]] = [
