@@ -23,7 +23,7 @@ from autoad_core.run import Record, Run
 from autoad_core.search import Engine, Limits, Phase, Progress, best
 from autoad_core.split import Split, check_apart, image_hashes, search_sample
 from autoad_core.trial import Task
-from autoad_core.workers import Pool, Setup, available_cores
+from autoad_core.workers import Pool, Setup, available_cores, warm_up
 
 GIB = 2**30
 # What a run must know of itself to go on.
@@ -44,6 +44,7 @@ def start(
     Raises:
         AutoADError: Before anything is written, for a wrong configuration or data; `RunError` for the folder; `Interrupted`.
     """
+    warm_up()
     experiment = prepare(config, plugins, builtin_only=builtin_only)
     plain = config.model_dump(mode="json")
     with run.create(folder, plain, experiment.resolved) as opened:
@@ -66,6 +67,7 @@ def resume(
     with run.open_run(folder) as opened:
         if (result := opened.result()) is not None:
             return result
+        warm_up()
         saved = opened.config
         config = configuration.parse(saved["config"], str(folder / "config.yaml"))
         if workers is not None:
@@ -129,7 +131,7 @@ def _limits(experiment: Experiment) -> Limits:
     cap = cost_cap(
         experiment.space, experiment.shape, config.search.max_cost, images, config.train.batch_size
     )
-    return Limits(config.search.lag, cap, images, config.train.batch_size, config.search.keep, config.seed)
+    return Limits(config.search.lag, cap, images, config.train.batch_size, config.seed)
 
 
 def _search(engine: Engine, experiment: Experiment) -> tuple[list[Record], list[Record], Record | None]:
@@ -138,7 +140,7 @@ def _search(engine: Engine, experiment: Experiment) -> tuple[list[Record], list[
     registry = experiment.registry
     if experiment.config.architecture is not None:
         known = space.canonical((0,) * len(space.choices))
-        models = engine.run_phase(Phase("search", 1, 1.0, Fixed([known])), 0)
+        models = engine.run_phase(Phase("search", 1, 1.0, Fixed([known]), search.keep), 0)
         return models, models, None
 
     def controller(name: str, params: Mapping[str, Any]) -> Any:
@@ -146,11 +148,11 @@ def _search(engine: Engine, experiment: Experiment) -> tuple[list[Record], list[
 
     first = search.first_budget
     made = controller(experiment.controller, experiment.config.controller.params)
-    found = engine.run_phase(Phase("search", search.trials, first, made), 0)
+    found = engine.run_phase(Phase("search", search.trials, first, made, search.keep), 0)
     records = list(found)
     at_random = found[: search.random_trials]
     if search.random_trials and experiment.controller != "autoad/random":
-        phase = Phase("random", search.random_trials, first, controller("autoad/random", {}))
+        phase = Phase("random", search.random_trials, first, controller("autoad/random", {}), 1)
         at_random = engine.run_phase(phase, len(records))
         records += at_random
     random_best = next(iter(best(_with_source(at_random, records), 1)), None)
@@ -160,7 +162,7 @@ def _search(engine: Engine, experiment: Experiment) -> tuple[list[Record], list[
         return records, finalists, random_best
     top = best(found, search.promote)
     archs = dict.fromkeys(tuple(r["arch"]) for r in [*top, *([random_best] if random_best else [])])
-    full = engine.run_phase(Phase("full", len(archs), 1.0, Fixed(list(archs))), len(records))
+    full = engine.run_phase(Phase("full", len(archs), 1.0, Fixed(list(archs)), len(archs)), len(records))
     chosen = {tuple(r["arch"]) for r in top}
     # More training can make a score worse, so the models of the first stage stay in the race.
     finalists = best([*found, *(r for r in full if tuple(r["arch"]) in chosen)], search.keep)

@@ -75,12 +75,14 @@ class Phase:
         trials: Proposals at most.
         fraction: Share of the training budget.
         controller: Made anew for each life of a run.
+        keep: How many of the best models stay on disk.
     """
 
     name: str
     trials: int
     fraction: float
     controller: Controller
+    keep: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,6 @@ class Limits:
         cap: Predicted seconds at the full budget above which a proposal is skipped.
         images: Training images times epochs at the full budget, for the prediction.
         batch_size: For the prediction.
-        keep: Models to keep.
         seed: Of the run.
     """
 
@@ -100,7 +101,6 @@ class Limits:
     cap: float
     images: int
     batch_size: int
-    keep: int
     seed: int
 
 
@@ -297,7 +297,7 @@ class Engine:
         life.written += 1
         self.progress.trial(record, fresh=fresh)
         before = [*life.best, record]
-        life.best = best(before, self.limits.keep)
+        life.best = best(before, life.phase.keep)
         for loser in before:
             if loser not in life.best:
                 shutil.rmtree(self.run.candidates / str(loser["id"]), ignore_errors=True)

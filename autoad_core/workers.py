@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,19 @@ ATTEMPTS = 2  # a child whose worker died is tried once more: the cause may have
 def available_cores() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def warm_up() -> None:
+    """Start the process that workers are forked from, which takes a second; worth doing while the data are loaded.
+
+    It has torch loaded already, so that a new worker takes milliseconds and shares its pages, and it has no threads.
+    """
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["autoad_core.trial"])
+    before = signal.pthread_sigmask(
+        signal.SIG_BLOCK, {signal.SIGINT}
+    )  # inherited: Ctrl-C is the parent's business
+    forkserver.ensure_running()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +83,7 @@ class Pool:
     _attempts: dict[int, int] = field(default_factory=dict)
 
     def __enter__(self) -> Pool:
+        warm_up()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -114,6 +129,10 @@ class Pool:
                         yield job, again
                     continue
                 worker.job = None
+                if (
+                    result["status"] != "ok"
+                ):  # whatever went wrong may have left something behind, such as a full heap
+                    self._remove(worker)
                 yield job, result
             elif time.monotonic() >= worker.deadline:
                 self._remove(worker)
@@ -142,10 +161,7 @@ def _cause(code: int | None) -> str:
 
 
 def _start(setup: Setup) -> _Worker:
-    # A fork server that has torch loaded already: a new worker takes milliseconds and shares its pages, and no
-    # threads are forked.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["autoad_core.trial"])
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(setup, theirs), daemon=True, name="autoad-worker")
     process.start()
@@ -168,7 +184,6 @@ def _serve(setup: Setup, pipe: Connection) -> None:
 
     from autoad_core.discovery import discover
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     _die_with_parent()
     torch.set_num_threads(1)
     memory.limit(setup.memory_limit)

@@ -67,12 +67,15 @@ def the_error(stderr: str) -> str:
 
 
 def refused(*arguments: object, code: int) -> str:
-    """What the command says as it ends with ``code``, having printed nothing and left all files as they were."""
+    """What the command says as it ends with ``code``, having printed nothing and left all files as they were.
+
+    Paths are as seen from the working directory.
+    """
     before = tree(Path.cwd())
     done = CliRunner().invoke(cli, [str(a) for a in arguments])
     assert (done.exit_code, done.stdout) == (code, ""), done.output
     assert tree(Path.cwd()) == before
-    return the_error(done.stderr)
+    return the_error(done.stderr).replace(f"{Path.cwd()}/", "")
 
 
 def journal(run: Path) -> list[dict[str, Any]]:

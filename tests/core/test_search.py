@@ -95,9 +95,7 @@ def outcome(job: Job) -> dict[str, Any]:
 
 
 def limits(**more: Any) -> Limits:
-    return Limits(
-        **{"lag": 4, "cap": float("inf"), "images": 1000, "batch_size": 64, "keep": 3, "seed": 7, **more}
-    )
+    return Limits(**{"lag": 4, "cap": float("inf"), "images": 1000, "batch_size": 64, "seed": 7, **more})
 
 
 def search(run: Run, executor: FakeExecutor, limits: Limits, trials: int = 40) -> Quiet:
@@ -105,11 +103,11 @@ def search(run: Run, executor: FakeExecutor, limits: Limits, trials: int = 40) -
     engine = Engine(run, SPACE, (1, 8, 8), limits, executor, progress, lambda: False)
     try:
         controller = RegularizedEvolution(SPACE, limits.seed, population=8, sample=3)
-        found = engine.run_phase(Phase("search", trials, 0.25, controller), 0)
-        others = engine.run_phase(Phase("random", 10, 0.25, RandomSearch(SPACE, limits.seed)), len(found))
+        found = engine.run_phase(Phase("search", trials, 0.25, controller, 3), 0)
+        others = engine.run_phase(Phase("random", 10, 0.25, RandomSearch(SPACE, limits.seed), 3), len(found))
         top = [tuple(r["arch"]) for r in best(found, 5)]
-        full = engine.run_phase(Phase("full", len(top), 1.0, Fixed(top)), len(found) + len(others))
-        engine.retrain(best(full, limits.keep))
+        full = engine.run_phase(Phase("full", len(top), 1.0, Fixed(top), 3), len(found) + len(others))
+        engine.retrain(best(full, 3))
     finally:
         engine.close()
     return progress
@@ -210,7 +208,7 @@ def test_proposals_know_the_outcomes_up_to_the_lag_and_no_others(tmp_path: Path)
     with create(tmp_path / "run", {}, {}) as run:
         engine = Engine(run, SPACE, (1, 8, 8), limits(lag=5), FakeExecutor(run, 3, 0), Quiet(), lambda: False)
         spy = Spy()
-        assert len(engine.run_phase(Phase("search", 30, 1.0, spy), 0)) == 30
+        assert len(engine.run_phase(Phase("search", 30, 1.0, spy, 3), 0)) == 30
         assert spy.told == 30
         engine.close()
 
@@ -220,7 +218,7 @@ def test_repetitions_are_answered_from_the_cache(tmp_path: Path) -> None:
     with create(tmp_path / "run", {}, {}) as run:
         executor = FakeExecutor(run, 2, 0)
         engine = Engine(run, SPACE, (1, 8, 8), limits(), executor, Quiet(), lambda: False)
-        records = engine.run_phase(Phase("search", 5, 1.0, Fixed([arch] * 5)), 0)
+        records = engine.run_phase(Phase("search", 5, 1.0, Fixed([arch] * 5), 3), 0)
         engine.close()
     assert executor.trained == [0]
     assert [r["cached"] for r in records] == [None, 0, 0, 0, 0]
@@ -232,7 +230,7 @@ def test_too_dear_is_skipped_and_told_as_such(tmp_path: Path) -> None:
     with create(tmp_path / "run", {}, {}) as run:
         executor = FakeExecutor(run, 2, 0)
         engine = Engine(run, SPACE, (1, 8, 8), limits(cap=0.0), executor, Quiet(), lambda: False)
-        records = engine.run_phase(Phase("search", 4, 1.0, RandomSearch(SPACE, 0)), 0)
+        records = engine.run_phase(Phase("search", 4, 1.0, RandomSearch(SPACE, 0), 3), 0)
         engine.close()
     assert executor.trained == []
     assert {r["status"] for r in records} == {"skipped"}
@@ -242,7 +240,7 @@ def test_too_dear_is_skipped_and_told_as_such(tmp_path: Path) -> None:
 def test_a_space_that_is_used_up_ends_the_phase(tmp_path: Path) -> None:
     with create(tmp_path / "run", {}, {}) as run:
         engine = Engine(run, SPACE, (1, 8, 8), limits(), FakeExecutor(run, 4, 0), Quiet(), lambda: False)
-        records = engine.run_phase(Phase("search", 10_000, 1.0, RandomSearch(SPACE, 0)), 0)
+        records = engine.run_phase(Phase("search", 10_000, 1.0, RandomSearch(SPACE, 0), 3), 0)
         engine.close()
     assert len(records) == SPACE.size
 
@@ -256,7 +254,7 @@ def test_stopping_lets_running_children_end_and_keeps_them(
         engine = Engine(run, SPACE, (1, 8, 8), limits(), executor, Quiet(), lambda: next(asked))
         with pytest.raises(Interrupted, match="autoad resume"):
             engine.run_phase(
-                Phase("search", 40, 0.25, RegularizedEvolution(SPACE, 7, population=8, sample=3)), 0
+                Phase("search", 40, 0.25, RegularizedEvolution(SPACE, 7, population=8, sample=3), 3), 0
             )
         engine.close()
         assert executor.busy == 0
