@@ -16,7 +16,7 @@ from torch import Tensor
 
 from autoad_core import modelfile
 from autoad_core.config import Train, budget
-from autoad_core.data import Ints
+from autoad_core.data import Floats, Ints
 from autoad_core.detector import HYPOTHESIS, Detector, Terms
 from autoad_core.geometry import Shape
 from autoad_core.metrics import Aggregate, group_aurocs
@@ -207,7 +207,7 @@ def _warnings(
     """What makes a result mean little, in words."""
     found = []
     for name in (*detector.spec.distances, HYPOTHESIS):
-        if np.ptp(raw[name]) <= 1e-9 * max(1.0, float(np.abs(raw[name]).max())):
+        if is_constant(raw[name]):
             found.append(f"the term {name} is constant")
     few = _few(images.groups)
     trained = evaluate(
@@ -216,14 +216,20 @@ def _warnings(
     best = max(trained[name]["value"] for name in task.scores)
     if best <= untrained:
         found.append(f"no better than the same net untrained (AUROC {best:.3f} against {untrained:.3f})")
-    if _no_better_than_mean(detector, images):
+    normal = images.validation[torch.from_numpy(images.groups == 0)]
+    if no_better_than_mean(detector, images.train, normal):
         found.append("the reconstruction is no better than the mean image")
     return found
 
 
-def _no_better_than_mean(detector: Detector, images: Images) -> bool:
-    """Whether the mean squared error on normal validation images is not below that of the mean training image."""
-    normal = images.validation[torch.from_numpy(images.groups == 0)][:UNTRAINED_IMAGES]
-    mean = images.train[:1024].mean(0, keepdim=True)
+def is_constant(values: Floats) -> bool:
+    """Whether scores (n,) say nothing: they differ by rounding at most."""
+    return bool(np.ptp(values) <= 1e-9 * max(1.0, float(np.abs(values).max())))
+
+
+def no_better_than_mean(detector: Detector, train: Tensor, normal: Tensor) -> bool:
+    """Whether the mean squared error on normal images that it has not seen is not below that of the mean training image."""
+    normal = normal[:UNTRAINED_IMAGES]
+    mean = train[:1024].mean(0, keepdim=True)
     errors = [float(((b.reconstruction - b.image) ** 2).sum()) for b in detector.batches(normal)]
     return math.fsum(errors) >= float(((normal - mean) ** 2).sum())
