@@ -26,7 +26,8 @@ from autoad_core.registry import Registry
 from autoad_core.spec import Spec
 from autoad_core.training import TrainingFailed, fit, seed_everything, settle
 
-OUT_OF_MEMORY = ("allocate memory", "create a memory object", "bad_alloc")  # in torch's RuntimeErrors
+# In torch's RuntimeErrors; oneDNN says no more than that it could not create a primitive or a memory object.
+OUT_OF_MEMORY = ("allocate memory", "could not create a", "bad_alloc")
 UNTRAINED_IMAGES = 256  # of training, and of each validation group, for the check against the untrained net
 
 

@@ -27,7 +27,7 @@ def dataset_ref(value: str) -> dict[str, Any]:
     if not value:
         raise ConfigError("--dataset: is empty; give the name of a data set, or a folder of images")
     if os.sep in value or value in (".", "..") or Path(value).is_dir():
-        return {"name": "folder", "params": {"path": str(Path(value).expanduser().absolute())}}
+        return {"name": "folder", "params": {"path": str(Path(value).expanduser())}}
     return {"name": value}
 
 

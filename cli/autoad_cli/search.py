@@ -53,6 +53,8 @@ def search(
     """
     from autoad_cli.options import dataset_ref, read_config
 
+    if dataset and Path(dataset).is_dir():
+        dataset = str(Path(dataset).absolute())  # the run may be resumed from another folder
     options = {
         "data.dataset": dataset_ref(dataset) if dataset is not None else None,
         "data.root": str(data_root) if data_root else None,

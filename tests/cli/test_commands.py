@@ -198,7 +198,7 @@ def test_a_search_among_one_s_own_images(place: Path, run: Path) -> None:
 
 
 @pytest.mark.slow
-def test_options_win_over_the_file_and_the_file_over_the_defaults(run: Path) -> None:
+def test_options_win_over_the_file_and_the_file_over_the_defaults(run: Path, place: Path) -> None:
     config = yaml.safe_load((run / "config.yaml").read_text())["config"]
     assert config["search"]["trials"] == 2  # the file says 9
     assert config["space"]["layers"] == 1  # the file says 2
@@ -206,7 +206,7 @@ def test_options_win_over_the_file_and_the_file_over_the_defaults(run: Path) -> 
     assert config["search"]["lag"] == 4
     assert (config["seed"], config["workers"]) == (5, 1)
     assert config["controller"]["name"] == "random"
-    assert config["data"]["dataset"] == {"name": "folder", "params": {"path": "tiles"}}
+    assert config["data"]["dataset"] == {"name": "folder", "params": {"path": str(place / "tiles")}}
     assert config["train"]["batch_size"] == 64
     assert parse(config) == parse(
         yaml.safe_load(SMALL)
