@@ -36,15 +36,17 @@ class Fresh:
         self._given[arch] = None
         return fresh
 
-    def draw(self, propose: Callable[[], Arch] | None = None) -> Arch | None:
-        """The first fresh point that ``propose`` gives, else a uniform one; None when every point was given.
+    def draw(self, propose: Callable[[], Arch] | None = None, tries: int = _TRIES) -> Arch | None:
+        """The first fresh point that ``propose`` gives in some ``tries``, else a uniform one; None when every point was given.
 
         A space of more than 10,000 index tuples is never known to be used up: where 100 draws find nothing
         fresh, a point is given again.
         """
-        sources = [self._uniform] if propose is None else [propose, self._uniform]
-        for source in sources:
-            for _ in range(_TRIES):
+        sources = (
+            [(self._uniform, _TRIES)] if propose is None else [(propose, tries), (self._uniform, _TRIES)]
+        )
+        for source, most in sources:
+            for _ in range(most):
                 arch = source()
                 if self.take(arch):
                     return arch

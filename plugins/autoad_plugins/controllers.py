@@ -24,3 +24,15 @@ def autoad_controllers() -> Iterator[Component]:
         target="autoad_plugins._local_search:LocalSearch",
         summary="Hill climbing over single changes, with restarts (White et al. 2021)",
     )
+    yield Component(
+        name="bayesian-lstm",
+        target="autoad_plugins._bayesian_lstm:BayesianLstm",
+        summary="Curiosity-guided Bayesian LSTM with self-imitation (Li et al. 2022)",
+    )
+    yield Component(
+        name="tpe",
+        target="autoad_plugins._tpe:Tpe",
+        summary="Tree-structured Parzen estimator (Bergstra et al. 2011), by Optuna",
+        requires=("optuna",),
+        extra="autoad[optuna]",
+    )

@@ -12,9 +12,11 @@ import pytest
 
 from autoad_core import Arch, Choice, Controller, Outcome, Space
 from autoad_core.testing import ControllerContract, check_plugin
+from autoad_plugins._bayesian_lstm import BayesianLstm
 from autoad_plugins._evolution import RegularizedEvolution
 from autoad_plugins._local_search import LocalSearch
 from autoad_plugins._random import Fresh, RandomSearch
+from autoad_plugins._tpe import Tpe
 
 Make = Callable[[Space, int], Controller]
 ALL: list[Make] = [RandomSearch, RegularizedEvolution, LocalSearch]
@@ -52,6 +54,8 @@ def test_declarations() -> None:
         "random": RandomSearch,
         "regularized-evolution": RegularizedEvolution,
         "local-search": LocalSearch,
+        "bayesian-lstm": BayesianLstm,
+        "tpe": Tpe,
     }
 
 
