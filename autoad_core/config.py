@@ -193,6 +193,24 @@ class Reward(_Model):
     aggregate: Literal["minimum", "mean"] = Field("minimum", description="Of the AUROCs of the anomaly sets.")
 
 
+class TableConfig(_Model):
+    """A table of measured architectures, in which trials are looked up instead of trained."""
+
+    path: Path = Field(description="The table, such as `benchmarks/adnas/adnas.npz`.")
+    task: str = Field(description="Which of its tasks.")
+    score: str = Field(
+        "best", description="`own`, `sum`, a single term, or `best` for the better of `own` and `sum`."
+    )
+    anomalies: str = Field(
+        "minimum", description="One of the task's anomaly sets, or `minimum` or `mean` over them."
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+
 class Config(_Model):
     """One search."""
 
@@ -220,6 +238,12 @@ class Config(_Model):
     train: Train = Field(default_factory=lambda: Train.model_validate({}), description="Training of a child.")
     reward: Reward = Field(
         default_factory=lambda: Reward.model_validate({}), description="What a trial is worth."
+    )
+    table: TableConfig | None = Field(
+        None,
+        description="Look trials up in a table instead of training them, to compare strategies in seconds: `path`, `task`, and "
+        "if other than `best` and `minimum`, `score` and `anomalies`. Of the other keys, `seed`, `controller`, `search.trials`, "
+        "`random_trials`, `lag` and `keep` count.",
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import autoad_core.config as configuration
-from autoad_core import modelfile, run
+from autoad_core import modelfile, run, simulate
 from autoad_core.component import Kind
 from autoad_core.config import Config
 from autoad_core.controller import Fixed
@@ -20,7 +20,7 @@ from autoad_core.errors import RunError
 from autoad_core.experiment import Experiment, prepare
 from autoad_core.result import compare
 from autoad_core.run import Record, Run
-from autoad_core.search import Engine, Limits, Phase, Progress, best
+from autoad_core.search import Engine, Limits, Phase, Progress, best, with_source
 from autoad_core.split import Split, check_apart, image_hashes, search_sample
 from autoad_core.trial import Task
 from autoad_core.workers import Pool, Setup, available_cores, warm_up
@@ -44,6 +44,8 @@ def start(
     Raises:
         AutoADError: Before anything is written, for a wrong configuration or data; `RunError` for the folder; `Interrupted`.
     """
+    if config.table is not None:
+        return simulate.start(config, folder, plugins, progress, stop)
     warm_up()
     experiment = prepare(config, plugins, builtin_only=builtin_only)
     plain = config.model_dump(mode="json")
@@ -67,11 +69,13 @@ def resume(
     with run.open_run(folder) as opened:
         if (result := opened.result()) is not None:
             return result
-        warm_up()
         saved = opened.config
         config = configuration.parse(saved["config"], str(folder / "config.yaml"))
         if workers is not None:
             config = config.model_copy(update={"workers": workers})
+        if config.table is not None:
+            return simulate.resume(opened, config, plugins, progress, stop)
+        warm_up()
         resolved = saved["resolved"]
         if missing := [k for k in RESOLVED if k not in resolved]:
             raise RunError(
@@ -155,7 +159,7 @@ def _search(engine: Engine, experiment: Experiment) -> tuple[list[Record], list[
         phase = Phase("random", search.random_trials, first, controller("autoad/random", {}), 1)
         at_random = engine.run_phase(phase, len(records))
         records += at_random
-    random_best = next(iter(best(_with_source(at_random, records), 1)), None)
+    random_best = next(iter(best(with_source(at_random, records), 1)), None)
     if first == 1:
         finalists = best(found, search.keep)
         engine.retrain([*finalists, *([random_best] if random_best else [])])
@@ -167,14 +171,9 @@ def _search(engine: Engine, experiment: Experiment) -> tuple[list[Record], list[
     # More training can make a score worse, so the models of the first stage stay in the race.
     finalists = best([*found, *(r for r in full if tuple(r["arch"]) in chosen)], search.keep)
     mine = [r for r in [*at_random, *full] if random_best and r["arch"] == random_best["arch"]]
-    random_final = next(iter(best(_with_source(mine, records + full), 1)), None)
+    random_final = next(iter(best(with_source(mine, records + full), 1)), None)
     engine.retrain([*finalists, *([random_final] if random_final else [])])
     return records + full, finalists, random_final
-
-
-def _with_source(records: list[Record], everything: list[Record]) -> list[Record]:
-    """Cached records replaced by those of the trial that was trained."""
-    return [r if r["cached"] is None else everything[r["cached"]] for r in records]
 
 
 def _write_task(opened: Run, experiment: Experiment) -> Task:

@@ -360,6 +360,11 @@ def best(records: Sequence[Record], count: int) -> list[Record]:
     return sorted(distinct.values(), key=lambda r: (-r["value"], r["id"]))[:count]
 
 
+def with_source(records: Sequence[Record], everything: Sequence[Record]) -> list[Record]:
+    """Cached records replaced by those of the trial that was trained."""
+    return [r if r["cached"] is None else everything[r["cached"]] for r in records]
+
+
 def _copied(source: Record) -> dict[str, Any]:
     """The outcome of a repeated proposal: that of the first, at no cost."""
     keys = ("status", "value", "score", "validation", "terms", "warnings", "parameters", "error")

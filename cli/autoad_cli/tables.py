@@ -41,7 +41,10 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
         else f"{result['aggregate']} AUROC of {', '.join(result['groups'])}"
     )
     table = Table(
-        title=f"{aggregate}, with 95 % bootstrap intervals", title_justify="left", box=None, pad_edge=False
+        title=f"{aggregate}, with {result.get('intervals', '95 % bootstrap intervals')}",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
     )
     for name in ("", "validation", "test", "score", "parameters"):
         table.add_column(
@@ -58,8 +61,8 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
         out.print(
             f"{row['name']}: {Spec.from_dict(row['spec'])}", highlight=False, markup=False, soft_wrap=True
         )
-    if result["models"] and len(result["groups"]) > 1:
-        best = result["models"][0]
+    best = result["models"][0] if result["models"] else None
+    if best and len(result["groups"]) > 1 and best["test"]["sets"]:
         sets = [f"{name} {interval(figure)}" for name, figure in best["test"]["sets"].items()]
         out.print(
             f"\n{best['name']}, test AUROC by set: {'; '.join(sets)}",
@@ -72,11 +75,13 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
     sizes = "; ".join(
         f"{part} {n['normal']} normal, {n['anomalous']} anomalous" for part, n in images.items()
     )
-    out.print(f"\ntrials: {told}, of a space of {result['space']:.3g}\nimages: {sizes}", highlight=False)
+    out.print(f"\ntrials: {told}, of a space of {result['space']:.3g}", highlight=False)
+    if sizes:
+        out.print(f"images: {sizes}", highlight=False)
     for note in result["notes"]:
         out.print(f"note: {note}", style="yellow", highlight=False, markup=False, soft_wrap=True)
     out.print(f"run: {folder}", highlight=False, soft_wrap=True)
-    if result["models"]:
+    if best and "path" in best:
         out.print(f"next: autoad predict {folder} PATH...", highlight=False, soft_wrap=True)
 
 

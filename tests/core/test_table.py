@@ -1,0 +1,312 @@
+"""Tables of measured architectures, and searches in them."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autoad_core import launch
+from autoad_core.config import parse
+from autoad_core.discovery import discover
+from autoad_core.errors import AutoADError, ConfigError, DataError, Interrupted, RunError
+from autoad_core.run import Run
+from autoad_core.table import BUDGETS, PARTS, UNIT, Table
+
+COLUMNS = ("own", "sum", "l1")
+SETS = ("mnist", "noise")
+LAYER = {
+    "channels": (8, 16),
+    "kernel": (3,),
+    "pooling": ("autoad/max",),
+    "pooling_kernel": (1, 3),
+    "normalization": ("autoad/none", "autoad/batch"),
+    "activation": ("autoad/relu", "autoad/tanh"),
+}
+CHOICES = {
+    "hypothesis": ("autoad/density", "autoad/reconstruction"),
+    "distance": ("autoad/l1", "autoad/l2"),
+    **{f"layer1.{name}": options for name, options in LAYER.items()},
+}
+
+
+def write(path: Path, seed: int = 0, **changes: Any) -> np.ndarray[Any, Any]:
+    """A table of 64 architectures, of which 60 were trained and one failed; its AUROCs (n, budgets, parts, columns, sets)."""
+    rng = np.random.default_rng(seed)
+    archs = np.array(list(itertools.product(*(range(len(o)) for o in CHOICES.values()))), np.uint8)
+    rows = np.sort(rng.permutation(len(archs))[:60]).astype(np.int32)
+    aurocs = rng.uniform(0.4, 1, (60, len(BUDGETS), len(PARTS), len(COLUMNS), len(SETS)))
+    coded = np.round(aurocs * UNIT).astype(np.uint16)
+    coded[3] = 0
+    repeated = np.array([0, 5], np.int32)
+    repeats = (
+        coded[repeated][:, :1].repeat(2, axis=1) + np.array([1, 3], np.uint16)[None, :, None, None, None]
+    )
+    meta = {
+        "choices": [{"name": name, "options": options} for name, options in CHOICES.items()],
+        "columns": COLUMNS,
+        "warnings": ["failed"],
+        "tasks": {"fashion": SETS},
+        "about": {"tasks": {"fashion": {"shape": [1, 28, 28]}}},
+    }
+    arrays = {
+        "meta": np.array(json.dumps(meta)),
+        "archs": archs,
+        "fashion.rows": rows,
+        "fashion.aurocs": coded,
+        "fashion.repeated": repeated,
+        "fashion.repeats": repeats,
+        "fashion.seconds": np.ones((60, 2), np.float32),
+        "fashion.flops": np.ones(60, np.int64),
+        "fashion.parameters": np.ones(60, np.int64),
+        "fashion.warnings": np.zeros(60, np.uint8),
+    }
+    np.savez_compressed(path, **{k: v for k, v in (arrays | changes).items() if v is not None})
+    values = coded / UNIT
+    values[3] = np.nan
+    return np.asarray(values)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    write(tmp_path / "table.npz")
+    return tmp_path / "table.npz"
+
+
+def test_values_are_those_that_were_written(path: Path) -> None:
+    values, table = write(path), Table.open(path)
+    assert table.space.size == len(table.archs) == 64
+    for (b, budget), (p, part), (c, column) in itertools.product(
+        enumerate(BUDGETS), enumerate(PARTS), enumerate(COLUMNS)
+    ):
+        some = {"score": column, "part": part, "budget": budget}
+        for s, anomalies in enumerate(SETS):
+            found = table.values("fashion", anomalies=anomalies, **some)  # type: ignore[arg-type]
+            np.testing.assert_allclose(found, values[:, b, p, c, s])
+        least = table.values("fashion", anomalies="minimum", **some)  # type: ignore[arg-type]
+        np.testing.assert_allclose(least, values[:, b, p, c].min(-1))
+    mean = table.values("fashion", score="own", anomalies="mean")
+    np.testing.assert_allclose(mean, values[:, 0, 0, 0].mean(-1))
+    best = table.values("fashion", score="best", anomalies="minimum")
+    np.testing.assert_allclose(best, values[:, 0, 0, :2].min(-1).max(-1))
+
+
+def test_single_architectures(path: Path) -> None:
+    values, table = write(path), Table.open(path)
+    rows = table.tasks["fashion"].rows
+    for i in (0, 3, 59):
+        found = table.value(
+            tuple(map(int, table.archs[rows[i]])), "fashion", score="l1", anomalies="noise", part="test"
+        )
+        assert found is None if i == 3 else found == pytest.approx(values[i, 0, 1, 2, 1])
+    left = tuple(map(int, table.archs[next(n for n in range(64) if n not in rows)]))
+    with pytest.raises(DataError, match="was not trained"):
+        table.value(left, "fashion", score="own", anomalies="mean")
+
+
+def test_seeds_start_with_the_first(path: Path) -> None:
+    values, table = write(path), Table.open(path)
+    found = table.seeds("fashion", score="own", anomalies="mnist")
+    first = values[[0, 5], 0, 0, 0, 0]
+    np.testing.assert_allclose(found, np.stack([first, first + 1 / UNIT, first + 3 / UNIT], 1))
+
+
+@pytest.mark.parametrize(
+    ("asked", "error"),
+    [
+        ({"task": "cifar"}, "no task 'cifar'; known: fashion"),
+        ({"score": "ssim"}, "no score 'ssim'; known: own, sum, l1"),
+        ({"anomalies": "lsun"}, "no anomalies 'lsun'; known: mnist, noise"),
+        ({"part": "train"}, "no part 'train'"),
+        ({"budget": 0.5}, "no budget 0.5"),
+    ],
+)
+def test_unknown_names_are_said(path: Path, asked: dict[str, Any], error: str) -> None:
+    known = {"task": "fashion", "score": "own", "anomalies": "mnist"}
+    with pytest.raises(DataError, match=error):
+        Table.open(path).values(**(known | asked))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:200]),
+        lambda path: path.write_text("no table"),
+        lambda path: write(path, meta=None),
+        lambda path: write(path, meta=np.array("{")),
+        lambda path: write(path, **{"fashion.rows": None}),
+        lambda path: write(path, archs=np.array([{}], dtype=object)),
+    ],
+)
+def test_damaged_files_are_refused(path: Path, damage: Callable[[Path], Any]) -> None:
+    damage(path)
+    with pytest.raises(DataError, match="is no table of architectures"):
+        Table.open(path)
+
+
+# Searches
+
+
+class Silent:
+    def phase(self, name: str, trials: int) -> None: ...
+
+    def trial(self, record: Any, *, fresh: bool) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+def search(path: Path, folder: Path, stop: Callable[[], bool] = lambda: False, **more: Any) -> dict[str, Any]:
+    table = {"path": str(path), "task": "fashion"} | more.pop("table", {})
+    config = parse({"table": table, "search": {"trials": 64, "random_trials": 5}} | more)
+    return launch.start(config, folder, discover(builtin_only=True), Silent(), stop)
+
+
+@pytest.mark.parametrize("controller", ["random", "regularized-evolution", "local-search", "bayesian-lstm"])
+def test_a_search_of_the_whole_space_finds_the_best(path: Path, tmp_path: Path, controller: str) -> None:
+    values = write(path)
+    result = search(path, tmp_path / "run", controller=controller)
+    best = int(np.nanargmax(values[:, 0, 0, :2].min(-1).max(-1)))
+    top = result["models"][0]
+    assert top["validation"]["auroc"]["value"] == pytest.approx(
+        values[best, 0, 0, :2].min(-1).max(), abs=1e-6
+    )
+    assert top["test"]["auroc"]["value"] == pytest.approx(values[best, 0, 1, :2].min(-1).max(), abs=1e-6)
+    assert [row["name"] for row in result["baselines"]] == ["random search, 5 trials", "best of the table"]
+    assert result["baselines"][1]["validation"] == top["validation"]
+    assert result["counts"] == {"ok": 59, "failed": 1, "skipped": 4, "cached": 0}
+    assert Run(tmp_path / "run").result() == json.loads(json.dumps(result))
+
+
+def test_the_reward_is_the_figure_that_was_asked_for(path: Path, tmp_path: Path) -> None:
+    values = write(path)
+    search(path, tmp_path / "run", table={"score": "l1", "anomalies": "noise"})
+    rewards = [r["value"] for r in Run(tmp_path / "run").records() if r["status"] == "ok"]
+    assert max(rewards) == pytest.approx(float(np.nanmax(values[:, 0, 0, 2, 1])), abs=1e-6)
+
+
+def test_a_stopped_search_goes_on_as_if_it_had_not(path: Path, tmp_path: Path) -> None:
+    whole = search(path, tmp_path / "whole")
+    asked = iter(range(1000))
+    with pytest.raises(Interrupted):
+        search(path, tmp_path / "run", lambda: next(asked) > 3)
+    again = launch.resume(tmp_path / "run", discover(builtin_only=True), Silent())
+    assert again == whole
+    assert (tmp_path / "run" / "trials.jsonl").read_text() == (
+        tmp_path / "whole" / "trials.jsonl"
+    ).read_text()
+
+
+def test_a_run_keeps_to_its_table(path: Path, tmp_path: Path) -> None:
+    asked = iter(range(1000))
+    with pytest.raises(Interrupted):
+        search(path, tmp_path / "run", lambda: next(asked) > 3)
+    write(path, seed=1)
+    with pytest.raises(RunError, match="the table has changed"):
+        launch.resume(tmp_path / "run", discover(builtin_only=True), Silent())
+
+
+@pytest.mark.parametrize(
+    ("more", "error"),
+    [
+        ({"table": {"task": "x"}}, "table: no task 'x'"),
+        ({"table": {"path": "/nowhere.npz"}}, "table: /nowhere.npz: is no table"),
+        ({"controller": "best"}, "controller: "),
+        ({"controller": {"name": "random", "params": {"x": 1}}}, "controller: "),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_written(
+    path: Path, tmp_path: Path, more: dict[str, Any], error: str
+) -> None:
+    with pytest.raises(AutoADError, match=error):
+        search(path, tmp_path / "run", **more)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError, match=r"table.task: Field required"):
+        parse({"table": {"path": "x"}})
+
+
+# The generator
+
+
+@pytest.fixture
+def generator() -> ModuleType:
+    file = Path(__file__).parents[2] / "benchmarks" / "adnas" / "generate.py"
+    spec = importlib.util.spec_from_file_location("generate", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_space_of_the_benchmark_is_the_enumerated_one(generator: ModuleType) -> None:
+    registry = discover(builtin_only=True).registry
+    for shape in ((1, 28, 28), (3, 32, 32)):
+        space = generator.make_space(registry, shape)
+        archs = generator.enumerate_space(space)
+        assert len(archs) == space.size == 4608, (
+            "every tuple is a model of its own, so the table needs no rule"
+        )
+        varied = {c.name.rpartition(".")[2] for c in space.choices if len(c.options) > 1}
+        assert varied == {"hypothesis", "distance", *LAYER}
+
+
+def test_what_is_packed_is_what_was_measured(generator: ModuleType, tmp_path: Path) -> None:
+    space = generator.make_space(discover(builtin_only=True).registry, (1, 28, 28))
+    works = generator.plan(generator.enumerate_space(space), 20)
+    assert len(works) == 20 * 2 + 2 * 2
+    rng = np.random.default_rng(0)
+    records = []
+    for work in works:
+        aurocs = {
+            part: {column: rng.uniform(size=2).tolist() for column in generator.COLUMNS} for part in PARTS
+        }
+        records.append(
+            {"number": work.number, "arch": work.arch, "seed": work.seed, "fraction": work.fraction}
+            | {
+                "aurocs": aurocs,
+                "warnings": ["constant hypothesis"],
+                "seconds": 1.5,
+                "flops": 7,
+                "parameters": 9,
+            }
+        )
+    records[0] = {k: records[0][k] for k in ("number", "arch", "seed", "fraction")} | {"failed": "NaN"}
+    text = "".join(json.dumps(r) + "\n" for r in records)
+    (tmp_path / "mnist-8.jsonl").write_text(text)
+    (tmp_path / "mnist-8.json").write_text('{"shape": [1, 28, 28], "groups": ["a", "b"]}')
+    generator.pack(tmp_path, tmp_path / "table.npz")
+    table = Table.open(tmp_path / "table.npz")
+    task = table.tasks["mnist-8"]
+    assert len(task.rows) == 20
+    assert len(task.repeated) == 2
+    for record in records[:40]:
+        found = table.value(
+            tuple(record["arch"]),
+            "mnist-8",
+            score="sum",
+            anomalies="b",
+            part="test",
+            budget=record["fraction"],
+        )
+        if "failed" in record:
+            assert found is None
+        else:
+            assert found == pytest.approx(record["aurocs"]["test"]["sum"][1], abs=1e-5)
+    flagged = task.warnings[task.rows == works[0].number]
+    assert flagged == 1
+    assert set(task.warnings[task.rows != works[0].number]) == {2}
+    # A torn last line is cut off, and done once more.
+    (tmp_path / "mnist-8.jsonl").write_text(text + '{"numb')
+    assert len(generator.done_already(tmp_path / "mnist-8.jsonl")) == len(works)
+    assert (tmp_path / "mnist-8.jsonl").read_text() == text
