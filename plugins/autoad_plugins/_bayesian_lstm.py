@@ -97,7 +97,7 @@ class BayesianLstm:
     Args:
         space: Where to search.
         seed: Of all randomness.
-        preset: ``default``, the settings found best, or ``paper``, those of section V-C.
+        preset: ``default``, larger steps and no repeats, not tuned yet; or ``paper``, the settings of section V-C.
         switches: Attributes of `Settings`, which win over the preset.
 
     Raises:

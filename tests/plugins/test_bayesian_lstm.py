@@ -433,7 +433,8 @@ SWITCHES: list[dict[str, Any]] = [
 @pytest.mark.slow
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
 def test_nothing_is_nan_in_2000_updates(switches: dict[str, Any]) -> None:
-    made = BayesianLstm(TOY, 0, **({"hidden": 4, "repeats": True, "batch": 2} | switches))
+    space = Space((Choice("a", (0, 1, 2)), Choice("b", (0, 1))))
+    made = BayesianLstm(space, 0, **({"hidden": 4, "repeats": True, "batch": 2} | switches))
     per = made.settings.batch
     for update in range(2000):
         archs = made.ask(per)
