@@ -172,7 +172,9 @@ def _result(config: Config, table: Table, found: list[Record], at_random: list[R
     baselines.append(row("best of the table", max(trained, key=lambda arch: trained[arch])))
     statuses = [r["status"] if r["cached"] is None else "cached" for r in found]
     return {
-        "models": [row(f"trial {r['id']}", tuple(r["arch"])) for r in best(found, search.keep)],
+        "models": [
+            {"id": r["id"], **row(f"trial {r['id']}", tuple(r["arch"]))} for r in best(found, search.keep)
+        ],
         "baselines": baselines,
         "counts": {s: statuses.count(s) for s in ("ok", "failed", "skipped", "cached")},
         "aggregate": given.anomalies,

@@ -34,6 +34,8 @@ def load_model(context: Context, path: Path) -> Model:
             raise ModelError(f"{path}: this run has no model yet; autoad resume {path}")
         if not result["models"]:
             raise ModelError(f"{path}: this run found no model; autoad show {path}, and search again")
+        if "path" not in result["models"][0]:
+            raise ModelError(f"{path}: its trials were looked up in a table, and there is no model")
         path = path / "models" / f"{result['models'][0]['id']:04d}"
     return modelfile.load(path, context.plugins.registry)
 

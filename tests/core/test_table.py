@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from autoad_cli.main import cli
 from autoad_core import launch
 from autoad_core.config import parse
 from autoad_core.discovery import discover
@@ -232,6 +234,19 @@ def test_mistakes_are_named_before_anything_is_written(
     assert not (tmp_path / "run").exists()
     with pytest.raises(ConfigError, match=r"table.task: Field required"):
         parse({"table": {"path": "x"}})
+
+
+def test_the_command_searches_shows_and_says_that_there_is_no_model(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(f"table: {{path: {path}, task: fashion}}\nsearch: {{trials: 20}}\n")
+    run = str(tmp_path / "run")
+    done = CliRunner().invoke(cli, ["search", str(tmp_path / "c.yaml"), "--run", run])
+    assert done.exit_code == 0, done.output
+    assert "best of the table" in done.stdout
+    assert "predict" not in done.stdout
+    assert CliRunner().invoke(cli, ["show", run]).stdout == done.stdout
+    refused = CliRunner().invoke(cli, ["predict", run, "x.png"])
+    assert refused.exit_code == 1
+    assert refused.stderr == f"Error: {run}: its trials were looked up in a table, and there is no model\n"
 
 
 # The generator
