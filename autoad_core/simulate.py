@@ -135,7 +135,8 @@ def _carry_out(
         made = _controller(config, registry, table, config.controller.name, config.controller.params)
         found = engine.run_phase(Phase("search", search.trials, 1.0, made, search.keep), 0)
         at_random = found[: search.random_trials]
-        if search.random_trials and config.controller.name.rpartition("/")[2] != "random":
+        controller = registry.get(Kind.CONTROLLER, config.controller.name).id
+        if search.random_trials and controller != "autoad/random":
             simple = _controller(config, registry, table, "autoad/random", {})
             at_random = engine.run_phase(Phase("random", search.random_trials, 1.0, simple, 1), len(found))
     finally:

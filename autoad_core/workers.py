@@ -34,9 +34,8 @@ def warm_up() -> None:
     It has torch loaded already, so that a new worker takes milliseconds and shares its pages, and it has no threads.
     """
     multiprocessing.get_context("forkserver").set_forkserver_preload(["autoad_core.trial"])
-    before = signal.pthread_sigmask(
-        signal.SIG_BLOCK, {signal.SIGINT}
-    )  # inherited: Ctrl-C is the parent's business
+    # The workers inherit the mask: Ctrl-C is the parent's business.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     forkserver.ensure_running()
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -129,9 +128,7 @@ class Pool:
                         yield job, again
                     continue
                 worker.job = None
-                if (
-                    result["status"] != "ok"
-                ):  # whatever went wrong may have left something behind, such as a full heap
+                if result["status"] != "ok":  # what went wrong may have left a full heap behind
                     self._remove(worker)
                 yield job, result
             elif time.monotonic() >= worker.deadline:

@@ -57,10 +57,11 @@ def read_config(path: Path | None, options: dict[str, Any]) -> Config:
     data = merge(data, over)
     images = data.get("data") or {}
     if isinstance(images, dict) and not images.get("dataset"):
-        data = merge(DEMO, data | {"data": images})
-        images = data["data"]
+        demo = dict(DEMO)
         if images.get("anomalies") or images.get("protocol") not in (None, "auto", "one-class"):
-            del images["normal"]  # beside anomalies of another set, all digits are normal
+            demo["data"] = {"dataset": "digits"}  # beside anomalies of another set, all digits are normal
+        data = merge(demo, data | {"data": images})
+        images = data["data"]
     if isinstance(images, dict) and not images.get("root") and (root := data_root(None)):
         data["data"] = {**images, "root": str(root)}
     return parse(data, str(path) if path else "options")

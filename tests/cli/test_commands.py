@@ -293,6 +293,8 @@ def test_the_classes_of_the_demonstration_are_not_for_other_protocols(here: Path
     for text in ("{anomalies: [gaussian]}", "{protocol: ood, anomalies: [gaussian]}", "{protocol: folder}"):
         (here / "c.yaml").write_text(f"data: {text}\n")
         assert read_config(here / "c.yaml", {}).data.normal == ()
+    (here / "c.yaml").write_text("data: {anomalies: [gaussian], normal: ['1']}\n")
+    assert read_config(here / "c.yaml", {}).data.normal == ("1",)  # refused later, not dropped
 
 
 def test_check_in_words(here: Path) -> None:
