@@ -18,7 +18,7 @@ from autoad_core.errors import ConfigError, DataError, RunError, at
 from autoad_core.registry import Registry
 from autoad_core.run import Record, Run
 from autoad_core.search import Engine, Limits, Phase, Progress, best, with_source
-from autoad_core.space import Arch
+from autoad_core.space import Arch, Space
 from autoad_core.spec import Spec
 from autoad_core.table import PARTS, Part, Table
 from autoad_core.trial import Job
@@ -36,8 +36,8 @@ class TableExecutor:
     """
 
     def __init__(self, table: Table, given: TableConfig) -> None:
-        self._space, self._score = table.space, given.score
         self._values = lookup(table, given, "validation")
+        self._space, self._score = table.tasks[given.task].space, given.score
         self._done: list[tuple[Job, dict[str, Any]]] = []
 
     @property
@@ -70,7 +70,7 @@ class TableExecutor:
 def lookup(table: Table, given: TableConfig, part: Part) -> dict[Arch, float | None]:
     """The figure of every architecture of the task, None where its training failed."""
     values = table.values(given.task, score=given.score, anomalies=given.anomalies, part=part)
-    archs = table.archs[table.tasks[given.task].rows].tolist()
+    archs = table.tasks[given.task].archs.tolist()
     return {tuple(a): None if np.isnan(v) else round(float(v), 6) for a, v in zip(archs, values, strict=True)}
 
 
@@ -104,17 +104,18 @@ def _prepare(config: Config, registry: Registry) -> tuple[Table, dict[str, Any]]
         TableExecutor(table, config.table)
     except DataError as error:
         raise ConfigError(f"table: {error}") from error
+    space = table.tasks[config.table.task].space
     with at("controller"):
-        _controller(config, registry, table, config.controller.name, config.controller.params)
+        _controller(config, registry, space, config.controller.name, config.controller.params)
         entry = registry.get(Kind.CONTROLLER, config.controller.name)
     digest = hashlib.blake2b(Path(config.table.path).read_bytes(), digest_size=16).hexdigest()
     return table, {"components": {entry.id: entry.origin.version}, "controller": entry.id, "table": digest}
 
 
 def _controller(
-    config: Config, registry: Registry, table: Table, name: str, params: Mapping[str, Any]
+    config: Config, registry: Registry, space: Space, name: str, params: Mapping[str, Any]
 ) -> Controller:
-    made: Controller = registry.get(Kind.CONTROLLER, name).build(params, space=table.space, seed=config.seed)
+    made: Controller = registry.get(Kind.CONTROLLER, name).build(params, space=space, seed=config.seed)
     return made
 
 
@@ -130,14 +131,15 @@ def _carry_out(
     assert given is not None
     shape = tuple(table.about["tasks"][given.task]["shape"])
     limits = Limits(search.lag, float("inf"), 1, config.train.batch_size, config.seed)
-    engine = Engine(opened, table.space, shape, limits, TableExecutor(table, given), progress, stop)
+    space = table.tasks[given.task].space
+    engine = Engine(opened, space, shape, limits, TableExecutor(table, given), progress, stop)
     try:
-        made = _controller(config, registry, table, config.controller.name, config.controller.params)
+        made = _controller(config, registry, space, config.controller.name, config.controller.params)
         found = engine.run_phase(Phase("search", search.trials, 1.0, made, search.keep), 0)
         at_random = found[: search.random_trials]
         controller = registry.get(Kind.CONTROLLER, config.controller.name).id
         if search.random_trials and controller != "autoad/random":
-            simple = _controller(config, registry, table, "autoad/random", {})
+            simple = _controller(config, registry, space, "autoad/random", {})
             at_random = engine.run_phase(Phase("random", search.random_trials, 1.0, simple, 1), len(found))
     finally:
         engine.close()
@@ -151,6 +153,7 @@ def _result(config: Config, table: Table, found: list[Record], at_random: list[R
     """The best of a search beside random's and the table's, in the form of `autoad_core.result.compare`."""
     given, search = config.table, config.search
     assert given is not None
+    task = table.tasks[given.task]
     values = {part: lookup(table, given, part) for part in PARTS}
     seeds = table.seeds(given.task, score=given.score, anomalies=given.anomalies)
     spread = 1.96 * float(np.sqrt(np.nanmean(np.nanvar(seeds, axis=1, ddof=1)))) if len(seeds) else 0.0
@@ -164,7 +167,7 @@ def _result(config: Config, table: Table, found: list[Record], at_random: list[R
                 "auroc": {"value": v, "low": max(0.0, v - spread), "high": min(1.0, v + spread)},
                 "sets": {},
             }
-        return out | {"spec": Spec.from_values(table.space.decode(arch)).to_dict()}
+        return out | {"spec": Spec.from_values(task.space.decode(arch)).to_dict()}
 
     trained = {arch: v for arch, v in values["validation"].items() if v is not None}
     baselines = [
@@ -182,8 +185,8 @@ def _result(config: Config, table: Table, found: list[Record], at_random: list[R
         "intervals": "1.96 standard deviations of training with another seed"
         if len(seeds)
         else "no intervals, for nothing was trained twice",
-        "space": len(table.archs),
-        "groups": list(table.tasks[given.task].sets),
+        "space": task.space.size,
+        "groups": list(task.sets),
         "images": {},
         "notes": ["looked up in a table: nothing was trained, and there is no model"],
     }

@@ -3,7 +3,8 @@
     table = Table.open("adnas.npz")
     table.value(arch, "fashion-mnist", score="own", anomalies="mnist")
 
-One row for each architecture of a fully enumerated space; AUROCs of every score and term, on validation and test.
+Each task has a space of its own, and one row for each of its architectures: AUROCs of every score and term, on validation
+and test.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ class Task:
     """One data set's measurements.
 
     Attributes:
+        space: Where to search on it.
         sets: Names of the anomaly sets.
-        rows: (n,) numbers of the architectures that were trained.
+        archs: (n, choices) uint8, canonical members of the space: all, where the table is complete.
         aurocs: (n, budgets, parts, columns, sets) uint16, in units of 1 / 65535; 0 where training failed.
-        repeated: (m,) positions in ``rows`` of the architectures with more seeds.
+        repeated: (m,) positions in ``archs`` of the architectures with more seeds.
         repeats: (m, seeds, parts, columns, sets) uint16, at the full budget, the first seed left out.
         seconds: (n, budgets) float32, of training, one thread.
         flops: (n,) of one forward pass of one image.
@@ -47,8 +49,9 @@ class Task:
         warnings: (n,) bits, see `Table.warnings`.
     """
 
+    space: Space
     sets: tuple[str, ...]
-    rows: NDArray[np.int32]
+    archs: NDArray[np.uint8]
     aurocs: NDArray[np.uint16]
     repeated: NDArray[np.int32]
     repeats: NDArray[np.uint16]
@@ -58,7 +61,7 @@ class Task:
     warnings: NDArray[np.uint8]
 
 
-ARRAYS = ("rows", "aurocs", "repeated", "repeats", "seconds", "flops", "parameters", "warnings")
+ARRAYS = ("archs", "aurocs", "repeated", "repeats", "seconds", "flops", "parameters", "warnings")
 
 
 @dataclass(frozen=True)
@@ -66,16 +69,12 @@ class Table:
     """See the module.
 
     Attributes:
-        space: Every member of it is a row, or might be.
-        archs: (a, choices) uint8, all members of the space.
         columns: Names of scores and terms.
         warnings: What the bits of `Task.warnings` mean.
         tasks: By name.
         about: What else the maker wrote down.
     """
 
-    space: Space
-    archs: NDArray[np.uint8]
     columns: tuple[str, ...]
     warnings: tuple[str, ...]
     tasks: Mapping[str, Task]
@@ -91,19 +90,8 @@ class Table:
         try:
             with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 meta = json.loads(str(file["meta"]))
-                tasks = {
-                    name: Task(tuple(sets), *(_read(file, f"{name}.{key}") for key in ARRAYS))
-                    for name, sets in meta["tasks"].items()
-                }
-                choices = (Choice(c["name"], tuple(c["options"])) for c in meta["choices"])
-                return cls(
-                    Space(tuple(choices)),
-                    _read(file, "archs"),
-                    tuple(meta["columns"]),
-                    tuple(meta["warnings"]),
-                    tasks,
-                    meta["about"],
-                )
+                tasks = {name: _task(file, name, **given) for name, given in meta["tasks"].items()}
+                return cls(tuple(meta["columns"]), tuple(meta["warnings"]), tasks, meta["about"])
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(f"{path}: is no table of architectures ({error}); get the file again") from error
 
@@ -150,22 +138,19 @@ class Table:
         Raises:
             DataError: An unknown name, or an architecture that was not trained on this task.
         """
-        row = self._rows(task).get(tuple(arch))
+        self._task(task)
+        row = self._rows[task].get(tuple(arch))
         if row is None:
             raise DataError(f"{task}: architecture {arch} was not trained")
         value = float(self.values(task, score=score, anomalies=anomalies, part=part, budget=budget)[row])
         return None if np.isnan(value) else value
 
     @cached_property
-    def _positions(self) -> dict[str, dict[Arch, int]]:
+    def _rows(self) -> dict[str, dict[Arch, int]]:
         return {
-            name: {tuple(map(int, self.archs[n])): i for i, n in enumerate(task.rows)}
+            name: {tuple(arch): i for i, arch in enumerate(task.archs.tolist())}
             for name, task in self.tasks.items()
         }
-
-    def _rows(self, task: str) -> dict[Arch, int]:
-        self._task(task)
-        return self._positions[task]
 
     def _task(self, name: str) -> Task:
         if name not in self.tasks:
@@ -190,6 +175,11 @@ def _index(known: tuple[Any, ...], value: Any, what: str) -> int:
     if value not in known:
         raise DataError(f"no {what} {value!r}; known: {', '.join(map(str, known))}")
     return known.index(value)
+
+
+def _task(file: Any, name: str, sets: list[str], choices: list[dict[str, Any]]) -> Task:
+    space = Space(tuple(Choice(c["name"], tuple(c["options"])) for c in choices))
+    return Task(space, tuple(sets), *(_read(file, f"{name}.{key}") for key in ARRAYS))
 
 
 def _read(file: Any, name: str) -> Any:

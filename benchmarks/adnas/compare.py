@@ -74,7 +74,7 @@ def rewards(path: Path, task: str, score: str, anomalies: str) -> dict[Arch, flo
     """Validation AUROC of every architecture of a task that was trained."""
     table = Table.open(path)
     values = table.values(task, score=score, anomalies=anomalies)
-    archs = table.archs[table.tasks[task].rows].tolist()
+    archs = table.tasks[task].archs.tolist()
     return {tuple(a): float(v) for a, v in zip(archs, values, strict=True) if not np.isnan(v)}
 
 

@@ -45,7 +45,8 @@ from autoad_core.trial import is_constant, no_better_than_mean, trial_seed
 
 HYPOTHESES = ("density", "cluster", "centroid", "reconstruction")
 DISTANCES = ("l1", "l2", "l21", "ssim")
-LAYERS: tuple[dict[str, tuple[Any, ...]], ...] = (
+Layers = tuple[dict[str, tuple[Any, ...]], ...]  # options of each kind, for each layer
+WHOLE: Layers = (  # 4,608 architectures, with the hypotheses and distances
     {
         "channels": (8, 32),
         "kernel": (3, 7),
@@ -63,9 +64,12 @@ LAYERS: tuple[dict[str, tuple[Any, ...]], ...] = (
         "activation": ("sigmoid", "tanh", "leakyrelu"),
     },
 )
+THIRD: Layers = (  # 1,536 of them, a space of its own
+    WHOLE[0] | {"normalization": ("none", "batch")},
+    WHOLE[1] | {"pooling_kernel": (3,)},
+)
 SCORES = {"own": ("distance", "hypothesis"), "sum": ("l2", "ssim", "relative", "hypothesis")}
 MEASURED = ("l1", "l2", "l21", "ssim", "relative")
-TRAIN = {"images": 2000, "epochs": 2}
 QUARTER = 0.25
 NORMAL, ANOMALOUS = 600, 300  # images that give an AUROC, of each part and each anomaly set
 COLUMNS = (*SCORES, *MEASURED, "hypothesis")
@@ -76,10 +80,12 @@ SEEDS = 3
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One task: its data, and how many architectures are trained on it."""
+    """One task: its data, its space, and the budget of a training."""
 
     data: dict[str, Any]
-    archs: int | None = None
+    layers: Layers
+    images: int
+    epochs: int = 2
 
 
 TASKS = {
@@ -89,7 +95,9 @@ TASKS = {
             "dataset": "fashion-mnist",
             "anomalies": ["mnist", "cifar10", "notmnist", "gaussian"],
             "train_images": 2000,
-        }
+        },
+        WHOLE,
+        images=2000,
     ),
     "cifar10": Kept(
         {
@@ -98,10 +106,13 @@ TASKS = {
             "anomalies": ["tiny-imagenet"],
             "train_images": 2000,
         },
-        1536,
+        THIRD,
+        images=1000,
     ),
     "mnist-8": Kept(
-        {"protocol": "one-class", "dataset": "mnist", "normal": ["8"], "train_images": 2000}, 1536
+        {"protocol": "one-class", "dataset": "mnist", "normal": ["8"], "train_images": 2000},
+        THIRD,
+        images=2000,
     ),
 }
 
@@ -120,8 +131,8 @@ class Work:
         return (self.number, self.seed, self.fraction)
 
 
-def make_space(registry: Registry, shape: Shape) -> Space:
-    """The sub-space: two layers, options of every kind."""
+def make_space(registry: Registry, shape: Shape, options: Layers) -> Space:
+    """A sub-space of the paper's: two layers, options of every kind."""
     kinds = {
         "pooling": Kind.POOLING,
         "normalization": Kind.NORMALIZATION,
@@ -130,11 +141,11 @@ def make_space(registry: Registry, shape: Shape) -> Space:
     layers = [
         LayerOptions(
             **{
-                name: tuple(registry.get(kinds[name], o).id for o in options) if name in kinds else options
-                for name, options in layer.items()
+                name: tuple(registry.get(kinds[name], v).id for v in values) if name in kinds else values
+                for name, values in layer.items()
             }
         )
-        for layer in LAYERS
+        for layer in options
     ]
     return assemble(
         registry,
@@ -151,16 +162,13 @@ def enumerate_space(space: Space) -> list[Arch]:
     return list(dict.fromkeys(space.canonical(arch) for arch in every))
 
 
-def plan(archs: list[Arch], count: int | None) -> list[Work]:
+def plan(archs: list[Arch]) -> list[Work]:
     """All trainings of a task, in an order in which any beginning is a fair sample."""
     order = list(range(len(archs)))
     random.Random(0).shuffle(order)
-    chosen = order[:count]
-    first = [Work(i, archs[i], 0, fraction) for i in chosen for fraction in (1.0, QUARTER)]
-    more = [
-        Work(i, archs[i], seed, 1.0) for i in chosen[: len(chosen) // REPEATED] for seed in range(1, SEEDS)
-    ]
-    return first + more
+    first = [Work(i, archs[i], 0, fraction) for i in order for fraction in (1.0, QUARTER)]
+    repeated = order[: len(order) // REPEATED]
+    return first + [Work(i, archs[i], seed, 1.0) for i in repeated for seed in range(1, SEEDS)]
 
 
 class Worker:
@@ -175,8 +183,9 @@ class Worker:
         self.groups = groups
         self.parts = {name: (torch.from_numpy(p.images), p.groups) for name, p in parts.items()}
         self.shape: Shape = tuple(parts["train"].images.shape[1:])  # type: ignore[assignment]
-        self.space = make_space(self.registry, self.shape)
-        self.train = configuration.parse({"train": TRAIN}).train
+        kept = TASKS[task]
+        self.space = make_space(self.registry, self.shape, kept.layers)
+        self.train = configuration.parse({"train": {"images": kept.images, "epochs": kept.epochs}}).train
         get = self.registry.get
         self.distances = tuple(get(Kind.DISTANCE, name).id for name in MEASURED)
         special = {"distance", "hypothesis"}
@@ -267,7 +276,7 @@ def train(task: str, root: Path, folder: Path, processes: int) -> None:
         "validation": search_sample(split.validation, NORMAL, ANOMALOUS, 0),
         "test": search_sample(split.test, NORMAL, ANOMALOUS, 1),
     }
-    archs = enumerate_space(make_space(registry, split.shape))
+    archs = enumerate_space(make_space(registry, split.shape, TASKS[task].layers))
     about = {
         "shape": split.shape,
         "groups": split.groups,
@@ -276,7 +285,7 @@ def train(task: str, root: Path, folder: Path, processes: int) -> None:
     }
     (folder / f"{task}.json").write_text(json.dumps(about))
     done = done_already(path)
-    left = [w for w in plan(archs, TASKS[task].archs) if w.key not in done]
+    left = [w for w in plan(archs) if w.key not in done]
     print(f"{task}: {len(archs)} architectures, {len(done)} trainings done, {len(left)} left", flush=True)
     begin = time.perf_counter()
     context = multiprocessing.get_context("spawn")
@@ -302,23 +311,23 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
 
 def pack(folder: Path, to: Path) -> None:
     """Write what the tasks' files hold as one table; see `autoad_core.table.Table`."""
-    space: Space | None = None
+    registry = discover(builtin_only=True).registry
     arrays: dict[str, Any] = {}
-    tasks: dict[str, list[str]] = {}
-    counts = {}
-    for task in TASKS:
+    tasks: dict[str, dict[str, Any]] = {}
+    about = {}
+    for task, kept in TASKS.items():
         path = folder / f"{task}.jsonl"
         if not path.exists():
             continue
         begun = json.loads((folder / f"{task}.json").read_text())
-        space = make_space(discover(builtin_only=True).registry, tuple(begun["shape"]))
+        space = make_space(registry, tuple(begun["shape"]), kept.layers)
         records = {(r["number"], r["seed"], r["fraction"]): r for r in read(path)}
         rows = sorted(n for n, seed, f in records if (seed, f) == (0, 1.0) and (n, 0, QUARTER) in records)
         again = [i for i, n in enumerate(rows) if all((n, seed, 1.0) in records for seed in range(1, SEEDS))]
         first = [[records[n, 0, f] for f in (1.0, QUARTER)] for n in rows]
         sets = begun["groups"]
         arrays |= {
-            f"{task}.rows": np.array(rows, np.int32),
+            f"{task}.archs": np.array([both[0]["arch"] for both in first], np.uint8),
             f"{task}.aurocs": np.array([[coded(r, len(sets)) for r in both] for both in first], np.uint16),
             f"{task}.repeated": np.array(again, np.int32),
             f"{task}.repeats": np.array(
@@ -330,23 +339,20 @@ def pack(folder: Path, to: Path) -> None:
             f"{task}.parameters": np.array([both[0].get("parameters", 0) for both in first], np.int64),
             f"{task}.warnings": np.array([bits(both[0]) for both in first], np.uint8),
         }
-        tasks[task] = sets
-        counts[task] = {"architectures": len(rows), "repeated": len(again), **begun}
-    if space is None:
+        choices = [{"name": c.name, "options": list(c.options)} for c in space.choices]
+        tasks[task] = {"sets": sets, "choices": choices}
+        about[task] = begun | {"images": kept.images, "epochs": kept.epochs, "repeated": len(again)}
+        print(f"{task}: {len(rows)} of {space.size} architectures, {len(again)} with {SEEDS} seeds")
+    if not tasks:
         raise SystemExit(f"{folder}: holds no task; run train first")
     meta = {
-        "choices": [{"name": c.name, "options": list(c.options)} for c in space.choices],
         "columns": COLUMNS,
         "warnings": WARNINGS,
         "tasks": tasks,
-        "about": {"train": TRAIN, "seeds": SEEDS, "normal": NORMAL, "anomalous": ANOMALOUS, "tasks": counts},
+        "about": {"normal": NORMAL, "anomalous": ANOMALOUS, "tasks": about},
     }
-    archs = np.array(enumerate_space(space), np.uint8)
-    np.savez_compressed(to, meta=np.array(json.dumps(meta)), archs=archs, **arrays)
-    print(
-        f"{to}: {to.stat().st_size / 2**20:.2f} MiB, "
-        + ", ".join(f"{t} {len(arrays[f'{t}.rows'])}" for t in tasks)
-    )
+    np.savez_compressed(to, meta=np.array(json.dumps(meta)), **arrays)
+    print(f"{to}: {to.stat().st_size / 2**20:.2f} MiB")
 
 
 def coded(record: dict[str, Any], sets: int) -> list[list[list[int]]]:

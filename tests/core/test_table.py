@@ -20,6 +20,7 @@ from autoad_core import launch
 from autoad_core.config import parse
 from autoad_core.discovery import discover
 from autoad_core.errors import AutoADError, ConfigError, DataError, Interrupted, RunError
+from autoad_core.geometry import Shape
 from autoad_core.run import Run
 from autoad_core.table import BUDGETS, PARTS, UNIT, Table
 
@@ -44,7 +45,7 @@ def write(path: Path, seed: int = 0, **changes: Any) -> np.ndarray[Any, Any]:
     """A table of 64 architectures, of which 60 were trained and one failed; its AUROCs (n, budgets, parts, columns, sets)."""
     rng = np.random.default_rng(seed)
     archs = np.array(list(itertools.product(*(range(len(o)) for o in CHOICES.values()))), np.uint8)
-    rows = np.sort(rng.permutation(len(archs))[:60]).astype(np.int32)
+    archs = archs[np.sort(rng.permutation(len(archs))[:60])]
     aurocs = rng.uniform(0.4, 1, (60, len(BUDGETS), len(PARTS), len(COLUMNS), len(SETS)))
     coded = np.round(aurocs * UNIT).astype(np.uint16)
     coded[3] = 0
@@ -53,16 +54,19 @@ def write(path: Path, seed: int = 0, **changes: Any) -> np.ndarray[Any, Any]:
         coded[repeated][:, :1].repeat(2, axis=1) + np.array([1, 3], np.uint16)[None, :, None, None, None]
     )
     meta = {
-        "choices": [{"name": name, "options": options} for name, options in CHOICES.items()],
         "columns": COLUMNS,
         "warnings": ["failed"],
-        "tasks": {"fashion": SETS},
+        "tasks": {
+            "fashion": {
+                "sets": SETS,
+                "choices": [{"name": name, "options": options} for name, options in CHOICES.items()],
+            }
+        },
         "about": {"tasks": {"fashion": {"shape": [1, 28, 28]}}},
     }
     arrays = {
         "meta": np.array(json.dumps(meta)),
-        "archs": archs,
-        "fashion.rows": rows,
+        "fashion.archs": archs,
         "fashion.aurocs": coded,
         "fashion.repeated": repeated,
         "fashion.repeats": repeats,
@@ -85,7 +89,9 @@ def path(tmp_path: Path) -> Path:
 
 def test_values_are_those_that_were_written(path: Path) -> None:
     values, table = write(path), Table.open(path)
-    assert table.space.size == len(table.archs) == 64
+    task = table.tasks["fashion"]
+    assert task.space.size == 64
+    assert task.archs.shape == (60, len(CHOICES))
     for (b, budget), (p, part), (c, column) in itertools.product(
         enumerate(BUDGETS), enumerate(PARTS), enumerate(COLUMNS)
     ):
@@ -103,13 +109,12 @@ def test_values_are_those_that_were_written(path: Path) -> None:
 
 def test_single_architectures(path: Path) -> None:
     values, table = write(path), Table.open(path)
-    rows = table.tasks["fashion"].rows
+    archs = list(map(tuple, table.tasks["fashion"].archs.tolist()))
     for i in (0, 3, 59):
-        found = table.value(
-            tuple(map(int, table.archs[rows[i]])), "fashion", score="l1", anomalies="noise", part="test"
-        )
+        found = table.value(archs[i], "fashion", score="l1", anomalies="noise", part="test")
         assert found is None if i == 3 else found == pytest.approx(values[i, 0, 1, 2, 1])
-    left = tuple(map(int, table.archs[next(n for n in range(64) if n not in rows)]))
+    every = itertools.product(*(range(len(o)) for o in CHOICES.values()))
+    left = next(arch for arch in every if arch not in archs)
     with pytest.raises(DataError, match="was not trained"):
         table.value(left, "fashion", score="own", anomalies="mean")
 
@@ -146,8 +151,8 @@ def test_unknown_names_are_said(path: Path, asked: dict[str, Any], error: str) -
         lambda path: path.write_text("no table"),
         lambda path: write(path, meta=None),
         lambda path: write(path, meta=np.array("{")),
-        lambda path: write(path, **{"fashion.rows": None}),
-        lambda path: write(path, archs=np.array([{}], dtype=object)),
+        lambda path: write(path, **{"fashion.archs": None}),
+        lambda path: write(path, **{"fashion.archs": np.array([{}], dtype=object)}),
     ],
 )
 def test_damaged_files_are_refused(path: Path, damage: Callable[[Path], Any]) -> None:
@@ -264,21 +269,25 @@ def generator() -> ModuleType:
     return module
 
 
-def test_the_space_of_the_benchmark_is_the_enumerated_one(generator: ModuleType) -> None:
+@pytest.mark.parametrize(
+    ("task", "shape", "size"),
+    [("fashion-mnist", (1, 28, 28), 4608), ("mnist-8", (1, 28, 28), 1536), ("cifar10", (3, 32, 32), 1536)],
+)
+def test_the_spaces_of_the_benchmark_are_enumerated(
+    generator: ModuleType, task: str, shape: Shape, size: int
+) -> None:
     registry = discover(builtin_only=True).registry
-    for shape in ((1, 28, 28), (3, 32, 32)):
-        space = generator.make_space(registry, shape)
-        archs = generator.enumerate_space(space)
-        assert len(archs) == space.size == 4608, (
-            "every tuple is a model of its own, so the table needs no rule"
-        )
-        varied = {c.name.rpartition(".")[2] for c in space.choices if len(c.options) > 1}
-        assert varied == {"hypothesis", "distance", *LAYER}
+    space = generator.make_space(registry, shape, generator.TASKS[task].layers)
+    archs = generator.enumerate_space(space)
+    assert len(archs) == space.size == size, "every tuple is a model of its own, so the table needs no rule"
+    varied = {c.name.rpartition(".")[2] for c in space.choices if len(c.options) > 1}
+    assert varied | {"pooling_kernel"} == {"hypothesis", "distance", *LAYER}
 
 
 def test_what_is_packed_is_what_was_measured(generator: ModuleType, tmp_path: Path) -> None:
-    space = generator.make_space(discover(builtin_only=True).registry, (1, 28, 28))
-    works = generator.plan(generator.enumerate_space(space), 20)
+    layers = generator.TASKS["mnist-8"].layers
+    space = generator.make_space(discover(builtin_only=True).registry, (1, 28, 28), layers)
+    works = generator.plan(generator.enumerate_space(space)[:20])
     assert len(works) == 20 * 2 + 2 * 2
     rng = np.random.default_rng(0)
     records = []
@@ -303,7 +312,7 @@ def test_what_is_packed_is_what_was_measured(generator: ModuleType, tmp_path: Pa
     generator.pack(tmp_path, tmp_path / "table.npz")
     table = Table.open(tmp_path / "table.npz")
     task = table.tasks["mnist-8"]
-    assert len(task.rows) == 20
+    assert len(task.archs) == 20
     assert len(task.repeated) == 2
     for record in records[:40]:
         found = table.value(
@@ -318,9 +327,9 @@ def test_what_is_packed_is_what_was_measured(generator: ModuleType, tmp_path: Pa
             assert found is None
         else:
             assert found == pytest.approx(record["aurocs"]["test"]["sum"][1], abs=1e-5)
-    flagged = task.warnings[task.rows == works[0].number]
-    assert flagged == 1
-    assert set(task.warnings[task.rows != works[0].number]) == {2}
+    failed = (task.archs == works[0].arch).all(1)
+    assert task.warnings[failed] == 1
+    assert set(task.warnings[~failed]) == {2}
     # A torn last line is cut off, and done once more.
     (tmp_path / "mnist-8.jsonl").write_text(text + '{"numb')
     assert len(generator.done_already(tmp_path / "mnist-8.jsonl")) == len(works)
