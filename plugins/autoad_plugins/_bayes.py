@@ -1,4 +1,4 @@
-"""Weights as distributions: Bayes by backprop, posterior sharpening, and what an action tells about the weights.
+"""Weights as distributions: Bayes by backprop and posterior sharpening.
 
 Li et al., IV-B. A posterior over d weights is a diagonal Gaussian, ``q(phi) = N(mu, softplus(rho)^2)`` (eq. 10).
 Everything here is a function of vectors of length d, and returns numbers in nats.
@@ -74,17 +74,3 @@ def sharpened(
     (gradient,) = torch.autograd.grad(loss(phi), phi, create_graph=True)
     step = rates * gradient
     return phi - step + spread * noise, (step**2).sum() / (2 * spread**2)
-
-
-def information_gain(gradients: Tensor, sigma: Tensor, rate: float) -> Tensor:
-    """How far one gradient step moves the posterior: ``KL[N(mu - rate sigma^2 g, sigma^2) || N(mu, sigma^2)]`` (eq. 6).
-
-    Args:
-        gradients: (..., d), g of ``-log P(a_t | a_1:t-1)`` at mu, for each action.
-        sigma: (d,).
-        rate: lambda, the length of the step along the natural gradient [Houthooft et al. 2016, eq. 12].
-
-    Returns:
-        (...), ``1/2 rate^2 sum(sigma^2 g^2)``.
-    """
-    return 0.5 * rate**2 * (gradients.square() @ sigma.square())

@@ -5,7 +5,7 @@ Li et al., IEEE TNNLS 2022, sections IV-B, IV-C and V-C, algorithm 1. Which meth
 | what | where | equations |
 |---|---|---|
 | REINFORCE with a baseline | `BayesianLstm.surrogate` | 4, 5 |
-| curiosity as an intrinsic reward | `BayesianLstm.gains`, `_bayes.information_gain` | 6, 7 |
+| curiosity as an intrinsic reward | `BayesianLstm.gains` | 6, 7 |
 | weights as distributions, free energy | `BayesianLstm._learn`, `_bayes.kl_to_prior` | 10, 11, 12 |
 | posterior sharpening | `_bayes.sharpened` | 13, 14, 15, 16, 17 |
 | self-imitation from the best architectures | `BayesianLstm.imitation` | 18, 19 |
@@ -162,11 +162,16 @@ class BayesianLstm:
         return -(weights * self.policy.log_probs(theta, actions, self._memory).sum(1)).mean()
 
     def gains(self, actions: Tensor) -> Tensor:
-        """(n, T), the information gain of each action about the weights (eq. 6), for a step of the learning rate."""
+        """(n, T), the information gain of each action about the weights (eq. 6), in nats.
+
+        How far one step of the learning rate on ``-log P(a_t | a_1:t-1)`` moves the posterior: with g its gradient at mu,
+        ``KL[N(mu - rate sigma^2 g, sigma^2) || N(mu, sigma^2)] = 1/2 rate^2 sum(sigma^2 g^2)`` [Houthooft et al. 2016,
+        eq. 12: the step along the natural gradient].
+        """
         with torch.no_grad():
-            sigma = _bayes.deviation(self.rho)
-        gradients = self.policy.gradients(self.mu, actions, self._memory)
-        return _bayes.information_gain(gradients, sigma, self.settings.learning_rate)
+            variance = _bayes.deviation(self.rho).square()
+            squares = self.policy.squared_gradients(self.mu, actions, variance, self._memory)
+            return 0.5 * self.settings.learning_rate**2 * squares
 
     def state_dict(self) -> dict[str, Any]:
         """JSON values and tensors."""

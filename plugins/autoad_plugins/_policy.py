@@ -98,38 +98,49 @@ class Policy:
         """
         return self._chosen(theta, actions, memory) * self.active(actions)
 
-    def gradients(self, theta: Tensor, actions: Tensor, memory: Tensor | None = None) -> Tensor:
-        """(B, T, d), the gradient of ``-log P`` of each action by theta; 0 where the choice does not exist.
+    def squared_gradients(
+        self, theta: Tensor, actions: Tensor, scale: Tensor, memory: Tensor | None = None
+    ) -> Tensor:
+        """(B, T), ``sum_i scale_i g_i^2`` with g the gradient of ``-log P`` of each action by theta; 0 where it has no choice.
 
-        Backpropagation through time by hand, for all actions of all sequences at once; automatic differentiation would
-        take a pass for each action.
+        Backpropagation through time by hand, for all actions of all sequences at once, where automatic differentiation
+        would take a pass for each action. No gradient of a weight matrix is made: with ``g = sum_s d_s x_s'`` over steps s,
+        ``sum_kh S_kh g_kh^2 = sum_sr sum_k d_sk d_rk (sum_h S_kh x_sh x_rh)``.
+
+        Args:
+            theta: (d,).
+            actions: (B, T).
+            scale: (d,).
+            memory: As for `log_probs`.
         """
         with torch.no_grad():
-            weights = self._unpack(theta)
+            weights, scales = self._unpack(theta), self._unpack(scale)
             trace: list[_Trace] = []
             out = self._hidden(weights, actions, memory, trace)
-            raw = out @ weights["head"].T + weights["head_bias"]
-            shaped = self._shaped(raw)
+            shaped = self._shaped(out @ weights["head"].T + weights["head_bias"])
             error = torch.softmax(shaped + self._mask, 2)
             error.scatter_add_(2, (actions + self._first)[..., None], torch.full((*actions.shape, 1), -1.0))
             error = error * self._slope(shaped) * self.active(actions)[..., None]
-            found = {"head": error[..., None] * out[:, :, None], "head_bias": error}
+            by_head = (error.square() @ scales["head"] * out.square()).sum(2)
+            found = by_head + error.square() @ scales["head_bias"]
             # Of the loss of action t by the output of step s: (B, T, T, hidden).
             by_output = torch.diag_embed((error @ weights["head"]).transpose(1, 2)).permute(0, 2, 3, 1)
             for layer in reversed(range(self._network.layers)):
-                gates = _through_time(by_output, trace[layer], weights[f"{layer}.h"])
-                before = F.pad(trace[layer].h, (0, 0, 1, -1))
-                found[f"{layer}.x"] = torch.einsum("btsk,bsh->btkh", gates, trace[layer].x)
-                found[f"{layer}.h"] = torch.einsum("btsk,bsh->btkh", gates, before)
-                found[f"{layer}.b"] = gates.sum(2)
+                swept = trace[layer]
+                gates = _through_time(by_output, swept, weights[f"{layer}.h"])
+                before = F.pad(swept.h, (0, 0, 1, -1))
+                pairs = _pairs(swept.x) @ scales[f"{layer}.x"].T + _pairs(before) @ scales[f"{layer}.h"].T
+                pairs = (pairs + scales[f"{layer}.b"]).permute(0, 3, 1, 2)
+                by_gate = gates.permute(0, 3, 1, 2)
+                found += (by_gate @ pairs * by_gate).sum((1, 3))
                 by_output = gates @ weights[f"{layer}.x"]
-            found["start"] = by_output[:, :, 0]
-            rows = (actions + self._first)[:, :-1]
-            embedding = torch.zeros(*actions.shape, *weights["embedding"].shape)
-            for b, steps in enumerate(rows):
-                embedding[b][:, steps] = by_output[b][:, 1:]  # no row twice: every step has its own
-            found["embedding"] = embedding
-            return torch.cat([found[name].flatten(2) for name, _ in self._shapes], 2)
+            squares = by_output.square()
+            rows = scales["embedding"][
+                (actions + self._first)[:, :-1]
+            ]  # no row twice: every step has its own
+            return (
+                found + squares[:, :, 0] @ scales["start"] + (squares[:, :, 1:] * rows[:, None]).sum((2, 3))
+            )
 
     def outputs(self, theta: Tensor, actions: Tensor, memory: Tensor | None = None) -> Tensor:
         """(B, hidden), the network's last output after each of the sequences (B, T)."""
@@ -248,6 +259,11 @@ class _Trace:
     h: Tensor
     c: Tensor
     gates: Tensor
+
+
+def _pairs(x: Tensor) -> Tensor:
+    """(B, T, T, n), products of the values of every two steps, from (B, T, n)."""
+    return x[:, :, None] * x[:, None]
 
 
 def _through_time(by_output: Tensor, trace: _Trace, recurrent: Tensor) -> Tensor:

@@ -112,16 +112,18 @@ def test_samples_follow_the_probabilities() -> None:
     assert float(expected.sum()) == pytest.approx(1, abs=0.01)
 
 
-def test_gradients_of_single_actions_are_those_of_autograd() -> None:
-    net = policy()
+@pytest.mark.parametrize("network", [SMALL, Network(hidden=4, layers=1, temperature=1.0, tanh=None)])
+def test_squared_gradients_of_single_actions_are_those_of_autograd(network: Network) -> None:
+    net = policy(network=network)
     theta = weights(net.size).requires_grad_()
-    actions = some_actions(net, theta)
-    found = net.gradients(theta, actions)
-    probs = net.log_probs(theta, actions)
+    actions, scale = some_actions(net, theta), weights(net.size, 4).abs()
+    memory = weights(network.hidden, 5)
+    found = net.squared_gradients(theta, actions, scale, memory)
+    probs = net.log_probs(theta, actions, memory)
     for b in range(len(actions)):
         for t in range(net.steps):
-            (one,) = torch.autograd.grad(-probs[b, t], theta, retain_graph=True, allow_unused=True)
-            torch.testing.assert_close(found[b, t], one, rtol=1e-3, atol=1e-7)
+            (one,) = torch.autograd.grad(-probs[b, t], theta, retain_graph=True)
+            torch.testing.assert_close(found[b, t], (scale * one**2).sum(), rtol=1e-4, atol=1e-9)
 
 
 def test_the_bound_on_logits_caps_the_odds() -> None:
@@ -210,14 +212,6 @@ def test_sharpening_is_differentiated_whole() -> None:
     )
 
 
-def test_information_gain_is_the_kl_of_one_explicit_step() -> None:
-    sigma, mu = weights(7, 1).abs().double() + 0.01, weights(7, 2).double()
-    gradients, rate = weights(21, 3).double().view(3, 7), 0.3
-    for gain, g in zip(_bayes.information_gain(gradients, sigma, rate), gradients, strict=True):
-        exact = kl_divergence(Normal(mu - rate * sigma**2 * g, sigma), Normal(mu, sigma)).sum()
-        assert float(gain) == pytest.approx(float(exact), rel=1e-4)
-
-
 # The controller
 
 
@@ -253,6 +247,18 @@ def run(made: BayesianLstm, count: int) -> list[Arch]:
         made.tell([Outcome(i, arch, "ok", reward(arch))])
         found.append(arch)
     return found
+
+
+def test_information_gain_is_the_kl_of_one_explicit_step() -> None:
+    made = controller(space=SPACE, learning_rate=0.3, deviation=0.05)
+    actions = some_actions(made.policy, made.mu.detach())
+    sigma, mu = _bayes.deviation(made.rho).detach().double(), made.mu.detach().double()
+    gains, probs = made.gains(actions), made.policy.log_probs(made.mu, actions)
+    for b in range(len(actions)):
+        for t in range(made.policy.steps):
+            (g,) = torch.autograd.grad(-probs[b, t], made.mu, retain_graph=True)
+            exact = kl_divergence(Normal(mu - 0.3 * sigma**2 * g, sigma), Normal(mu, sigma)).sum()
+            assert float(gains[b, t]) == pytest.approx(float(exact), rel=1e-3, abs=1e-12)
 
 
 def test_surrogate_has_the_gradient_of_equation_5() -> None:
