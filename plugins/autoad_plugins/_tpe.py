@@ -66,7 +66,7 @@ class Tpe:
 
     def state_dict(self) -> dict[str, Any]:
         """JSON values."""
-        trials = [[dict(t.params), t.state.name, t.value] for t in self._study.trials]
+        trials = [[dict(t.params), t.state.name, t.value] for t in self._study.get_trials(deepcopy=False)]
         waiting = [[list(arch), number] for arch, number in self._waiting.items()]
         return {"seed": self._seed, "fresh": self._fresh.state_dict(), "trials": trials, "waiting": waiting}
 
@@ -94,7 +94,7 @@ class Tpe:
 
     def _suggest(self, candidates: int) -> Arch:
         """A point as Optuna sees it, and its trial waiting."""
-        asked = len(self._study.trials)
+        asked = self._count()
         self._study.sampler = TPESampler(
             n_startup_trials=self._startup,
             n_ei_candidates=candidates,
@@ -124,7 +124,10 @@ class Tpe:
             state=TrialState.RUNNING, params=values, distributions={key: options[key] for key in values}
         )
         self._study.add_trial(trial)
-        self._waiting[arch] = len(self._study.trials) - 1
+        self._waiting[arch] = self._count() - 1
+
+    def _count(self) -> int:
+        return len(self._study.get_trials(deepcopy=False))  # a copy of all trials would take most of the time
 
     def _new_study(self) -> optuna.Study:
         return optuna.create_study(direction="maximize")
