@@ -150,6 +150,11 @@ class Search(_Model):
         ge=1,
         description="Proposal i knows the outcomes of trials up to i - lag: results do not depend on workers.",
     )
+    weight_sharing: bool = Field(
+        False,
+        description="Children of the search start from weights that earlier ones learned, by layer and operation; those of "
+        "random search and of the full budget start from nothing. A reward then depends on the trials before it.",
+    )
     max_cost: Real = Field(
         0.75,
         gt=0,

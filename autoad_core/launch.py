@@ -152,7 +152,9 @@ def _search(engine: Engine, experiment: Experiment) -> tuple[list[Record], list[
 
     first = search.first_budget
     made = controller(experiment.controller, experiment.config.controller.params)
-    found = engine.run_phase(Phase("search", search.trials, first, made, search.keep), 0)
+    found = engine.run_phase(
+        Phase("search", search.trials, first, made, search.keep, search.weight_sharing), 0
+    )
     records = list(found)
     at_random = found[: search.random_trials]
     if search.random_trials and experiment.controller != "autoad/random":
@@ -201,4 +203,5 @@ def _write_task(opened: Run, experiment: Experiment) -> Task:
         decoder=config.space.decoder,
         bfloat16=experiment.bfloat16,
         versions=experiment.resolved["components"],
+        shared=opened.shared,
     )

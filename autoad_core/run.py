@@ -58,6 +58,11 @@ class Run:
         return self.folder / "state" / "images"
 
     @property
+    def shared(self) -> Path:
+        """Weights that the children of a search share, see `autoad_core.sharing`."""
+        return self.folder / "state" / "shared"
+
+    @property
     def config(self) -> dict[str, Any]:
         """What `create` wrote.
 
@@ -313,5 +318,5 @@ def _with_tensors(value: Any, tensors: Mapping[str, Any]) -> Any:
 
 def tidy(run: Run) -> None:
     """After the end: remove what only a running search needs."""
-    for name in ("images", "models", "pending"):
+    for name in ("images", "models", "pending", "shared"):
         shutil.rmtree(run.folder / "state" / name, ignore_errors=True)

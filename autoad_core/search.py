@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from autoad_core import sharing
 from autoad_core.controller import Controller, Outcome
 from autoad_core.cost import cost_of
 from autoad_core.errors import Interrupted, RunError
@@ -76,6 +77,8 @@ class Phase:
         fraction: Share of the training budget.
         controller: Made anew for each life of a run.
         keep: How many of the best models stay on disk.
+        sharing: Children start from what others learned, see `autoad_core.sharing`. Trial i of the phase has the pool after
+            all batches of ``lag`` trials but its own and the one before: the newest that it can have without waiting.
     """
 
     name: str
@@ -83,6 +86,7 @@ class Phase:
     fraction: float
     controller: Controller
     keep: int
+    sharing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +242,10 @@ class Engine:
             "cost": round(cost * life.phase.fraction, 3),
             "cached": self._seen.get((arch, life.phase.fraction)),
         }
+        if life.phase.sharing:
+            record["pool"] = max(0, (number - life.first) // self.limits.lag - 1) * self.limits.lag
+            if number >= len(self.journal.records):
+                self._advance(life, record["pool"])
         self._jobs[number] = record
         if number < len(self.journal.records):
             old = self.journal.records[number]
@@ -256,7 +264,21 @@ class Engine:
                 self._ready.append(self._job(record))
 
     def _job(self, record: Record) -> Job:
-        return Job(record["id"], Spec.from_dict(record["spec"]), record["seed"], record["budget"])
+        spec = Spec.from_dict(record["spec"])
+        return Job(record["id"], spec, record["seed"], record["budget"], record.get("pool"))
+
+    def _advance(self, life: _Life, merged: int) -> None:
+        """Have the pool of shared weights after ``merged`` trials of the phase.
+
+        The one before it is still in use, and the one before that would be, had the journal lost its last lines.
+        """
+        lag, folder = self.limits.lag, self.run.shared
+        if merged == 0:
+            return
+        batch = self.journal.records[life.first + merged - lag : life.first + merged]
+        trained = [r["id"] for r in batch if r["status"] == "ok" and r["cached"] is None]
+        sharing.advance(folder, merged - lag, trained, merged)
+        sharing.pool_file(folder, merged - 3 * lag).unlink(missing_ok=True)
 
     def _submit(self) -> None:
         while self._ready and self.executor.idle:

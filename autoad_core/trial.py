@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoad_core import modelfile
+from autoad_core import modelfile, sharing
 from autoad_core.config import Train, budget
 from autoad_core.data import Floats, Ints
 from autoad_core.detector import HYPOTHESIS, Detector, Terms
@@ -45,6 +45,7 @@ class Task:
         decoder: See `Autoencoder`.
         bfloat16: See `Detector`.
         versions: By component id, for the saved models.
+        shared: Folder of the shared weights, see `autoad_core.sharing`.
     """
 
     folder: Path
@@ -57,6 +58,7 @@ class Task:
     decoder: str
     bfloat16: bool
     versions: Mapping[str, str]
+    shared: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +70,14 @@ class Job:
         spec: Resolved.
         seed: Of its weights, its batches and its hypothesis.
         fraction: Share of the full training budget.
+        pool: How many trials the shared weights hold that it starts from; None where nothing is shared.
     """
 
     id: int
     spec: Spec
     seed: int
     fraction: float
+    pool: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,8 @@ def run_trial(task: Task, job: Job, images: Images, registry: Registry, save_to:
 
     Returns:
         JSON values: ``status``, ``value`` (the reward), ``score`` (which score gave it), ``validation`` (AUROCs by score or
-        term and anomaly set), ``warnings``, ``parameters``, ``error``, and under ``clock`` what depends on time and machine.
+        term and anomaly set), ``warnings``, ``parameters``, ``error``, ``shared`` (how many numbers came from shared weights),
+        and under ``clock`` what depends on time and machine.
     """
     began, clock = time.time(), time.perf_counter()
     try:
@@ -134,6 +139,7 @@ def _train_and_score(
     train = images.train[:count]  # the split is shuffled already
     untrained = _untrained_value(task, job, images, registry)
     detector = _build(task, job, registry)
+    shared = sharing.adopt(detector.network, sharing.pool_file(task.shared, job.pool)) if job.pool else 0
     fit(detector, train, epochs, task.train)
     raw = detector.raw_terms(images.validation)
     if not _finite(raw):
@@ -141,9 +147,12 @@ def _train_and_score(
     validation = evaluate(detector, raw, images.groups, task)
     score = max(task.scores, key=lambda name: validation[name]["value"])
     value = validation[score]["value"]
+    if job.pool is not None:
+        sharing.leave(detector.network, task.shared, job.id)
     modelfile.save(Model(detector, task.scores, score), save_to, task.versions)
     return {
         "status": "ok",
+        **({} if job.pool is None else {"shared": shared}),
         "value": value,
         "score": score,
         "validation": validation,

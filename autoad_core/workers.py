@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from autoad_core import memory
-from autoad_core.errors import trouble
+from autoad_core.errors import RunError, trouble
 from autoad_core.trial import Images, Job, Task, failed, run_trial
 
 ATTEMPTS = 2  # a child whose worker died is tried once more: the cause may have been another program's
@@ -196,6 +196,8 @@ def _serve(setup: Setup, pipe: Connection) -> None:
             result = run_trial(setup.task, job, images, registry, setup.models / str(job.id))
         except OSError as error:  # the disk, not the child
             result = {"status": "fatal", "error": trouble(error)}
+        except RunError as error:  # the run is damaged
+            result = {"status": "fatal", "error": str(error)}
         except Exception as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(last.filename).name}:{last.lineno}"

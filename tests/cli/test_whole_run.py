@@ -70,6 +70,28 @@ def test_ten_kills_and_resumes_leave_no_trace(finished: Path, tmp_path: Path) ->
     assert not list((tmp_path / "run" / "state").glob("*/"))
 
 
+def test_shared_weights_do_not_know_workers_or_kills(tmp_path: Path) -> None:
+    text = TINY.replace("lag: 4", "lag: 2, weight_sharing: true")
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    for folder in (tmp_path, whole):
+        (folder / "tiny.yaml").write_text(text)
+    autoad("search", "tiny.yaml", "--run", "run", "--workers", 1, cwd=whole, check=0)
+    records = journal(whole / "run")
+    assert [r["pool"] for r in records if r["phase"] == "search"] == [0, 0, 0, 0, 2, 2, 4, 4, 6, 6]
+    assert all(r["shared"] == 0 for r in records[:4] if r["status"] == "ok")
+    assert any(r["shared"] > 0 for r in records if r["status"] == "ok" and r.get("pool"))
+    rng, log = random.Random(1), tmp_path / "log"
+    process = start("search", "tiny.yaml", "--run", "run", "--workers", 3, cwd=tmp_path, stderr=log)
+    for _ in range(4):
+        kill_at_a_random_moment(process, tmp_path / "run", rng)
+        process = start("resume", "run", "--workers", 3, cwd=tmp_path, stderr=log)
+    assert process.wait(300) == 0, log.read_text()
+    assert journal(tmp_path / "run") == records
+    assert contents(tmp_path / "run") == contents(whole / "run")
+    assert not list((tmp_path / "run" / "state").glob("*/"))
+
+
 def kill_at_a_random_moment(process: Any, run: Path, rng: random.Random) -> None:
     """SIGKILL within a second and a half of the moment when the run is open; its orphans must end by themselves."""
     begin = time.monotonic()

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
+from torch import nn
 
+from autoad_core import sharing
 from autoad_core.controller import Fixed, Outcome
 from autoad_core.errors import Interrupted, RunError
 from autoad_core.run import Run, create, open_run
@@ -83,14 +86,23 @@ class FakeExecutor:
             folder = self._run.candidates / str(job.id)
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "spec.json").write_text(f"{job.seed}")
-            yield job, outcome(job)
+            yield job, outcome(job, self._run.shared)
 
 
-def outcome(job: Job) -> dict[str, Any]:
-    """A deterministic stand-in for training; one in seven fails."""
-    rng = random.Random(f"{job.spec}{job.seed}{job.fraction}")
+def outcome(job: Job, shared: Path) -> dict[str, Any]:
+    """A deterministic stand-in for training, from shared weights if it has any; one in seven fails."""
+    pool = load_file(sharing.pool_file(shared, job.pool)) if job.pool else {}
+    rng = random.Random(
+        f"{job.spec}{job.seed}{job.fraction}{sorted((k, v.tolist()) for k, v in pool.items())}"
+    )
     if rng.random() < 1 / 7:
         return {"status": "failed", "value": None, "error": "NaN", "warnings": []}
+    if job.pool is not None:
+        child = nn.Linear(rng.randint(1, 2), 1)
+        sharing.adopt(child, sharing.pool_file(shared, job.pool)) if job.pool else None
+        nn.init.constant_(child.bias, child.bias.item() + rng.random() if job.pool else rng.random())
+        nn.init.constant_(child.weight, rng.random())
+        sharing.leave(child, shared, job.id)
     return {"status": "ok", "value": rng.random(), "score": "own", "validation": {}, "warnings": []}
 
 
@@ -98,12 +110,12 @@ def limits(**more: Any) -> Limits:
     return Limits(**{"lag": 4, "cap": float("inf"), "images": 1000, "batch_size": 64, "seed": 7, **more})
 
 
-def search(run: Run, executor: FakeExecutor, limits: Limits, trials: int = 40) -> Quiet:
+def search(run: Run, executor: FakeExecutor, limits: Limits, sharing: bool = False) -> Quiet:
     progress = Quiet()
     engine = Engine(run, SPACE, (1, 8, 8), limits, executor, progress, lambda: False)
     try:
         controller = RegularizedEvolution(SPACE, limits.seed, population=8, sample=3)
-        found = engine.run_phase(Phase("search", trials, 0.25, controller, 3), 0)
+        found = engine.run_phase(Phase("search", 40, 0.25, controller, 3, sharing), 0)
         others = engine.run_phase(Phase("random", 10, 0.25, RandomSearch(SPACE, limits.seed), 3), len(found))
         top = [tuple(r["arch"]) for r in best(found, 5)]
         full = engine.run_phase(Phase("full", len(top), 1.0, Fixed(top), 3), len(found) + len(others))
@@ -121,26 +133,32 @@ def models(run: Run) -> dict[str, str]:
     return {p.parent.name: p.read_text() for p in sorted(run.candidates.glob("*/spec.json"))}
 
 
+@pytest.fixture(scope="module", params=[False, True], ids=["apart", "sharing"])
+def shared(request: pytest.FixtureRequest) -> bool:
+    """Whether children share weights."""
+    return bool(request.param)
+
+
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]:
+def reference(shared: bool, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]:
     with create(tmp_path_factory.mktemp("reference") / "run", {}, {}) as run:
-        search(run, FakeExecutor(run, 1, 0), limits())
+        search(run, FakeExecutor(run, 1, 0), limits(), shared)
         return journal(run), models(run)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 4, 8, 16])
 @pytest.mark.parametrize("order", range(5))
 def test_the_journal_does_not_know_the_workers(
-    tmp_path: Path, reference: tuple[str, dict[str, str]], workers: int, order: int
+    tmp_path: Path, reference: tuple[str, dict[str, str]], shared: bool, workers: int, order: int
 ) -> None:
     with create(tmp_path / "run", {}, {}) as run:
-        search(run, FakeExecutor(run, workers, order), limits())
+        search(run, FakeExecutor(run, workers, order), limits(), shared)
         assert (journal(run), models(run)) == reference
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_kills_at_random_moments_leave_no_trace(
-    tmp_path: Path, reference: tuple[str, dict[str, str]], seed: int
+    tmp_path: Path, reference: tuple[str, dict[str, str]], shared: bool, seed: int
 ) -> None:
     rng = random.Random(seed)
     with create(tmp_path / "run", {}, {}) as run:
@@ -152,7 +170,7 @@ def test_kills_at_random_moments_leave_no_trace(
             if rng.random() < 0.3 and run.trials.exists():  # a kill in the middle of a line
                 run.trials.write_bytes(run.trials.read_bytes()[: -rng.randint(1, 30)])
             with suppress(Crash):
-                search(run, executor, limits())
+                search(run, executor, limits(), shared)
             trained += executor.trained
     assert (journal(run), models(run)) == reference
 
@@ -172,14 +190,16 @@ def test_a_finished_result_is_not_trained_again_after_a_kill(tmp_path: Path) -> 
     assert kept
 
 
-def test_half_written_state_falls_back(tmp_path: Path, reference: tuple[str, dict[str, str]]) -> None:
+def test_half_written_state_falls_back(
+    tmp_path: Path, reference: tuple[str, dict[str, str]], shared: bool
+) -> None:
     with create(tmp_path / "run", {}, {}) as run, pytest.raises(Crash):
-        search(run, FakeExecutor(run, 2, 1, life=20), limits())
+        search(run, FakeExecutor(run, 2, 1, life=20), limits(), shared)
     states = sorted((run.folder / "state").glob("[0-9]*.json"))
     assert len(states) == 2  # the last two are kept
     states[-1].write_text(states[-1].read_text()[:100])
     with open_run(tmp_path / "run") as run:
-        progress = search(run, FakeExecutor(run, 2, 2), limits())
+        progress = search(run, FakeExecutor(run, 2, 2), limits(), shared)
     assert any("damaged" in note for note in progress.notes)
     assert (journal(run), models(run)) == reference
 
@@ -246,7 +266,7 @@ def test_a_space_that_is_used_up_ends_the_phase(tmp_path: Path) -> None:
 
 
 def test_stopping_lets_running_children_end_and_keeps_them(
-    tmp_path: Path, reference: tuple[str, dict[str, str]]
+    tmp_path: Path, reference: tuple[str, dict[str, str]], shared: bool
 ) -> None:
     with create(tmp_path / "run", {}, {}) as run:
         asked = iter([False] * 12 + [True] * 1000)
@@ -254,13 +274,14 @@ def test_stopping_lets_running_children_end_and_keeps_them(
         engine = Engine(run, SPACE, (1, 8, 8), limits(), executor, Quiet(), lambda: next(asked))
         with pytest.raises(Interrupted, match="autoad resume"):
             engine.run_phase(
-                Phase("search", 40, 0.25, RegularizedEvolution(SPACE, 7, population=8, sample=3), 3), 0
+                Phase("search", 40, 0.25, RegularizedEvolution(SPACE, 7, population=8, sample=3), 3, shared),
+                0,
             )
         engine.close()
         assert executor.busy == 0
     with open_run(tmp_path / "run") as run:
         second = FakeExecutor(run, 3, 0)
-        search(run, second, limits())
+        search(run, second, limits(), shared)
         assert (journal(run), models(run)) == reference
         assert not set(second.trained) & set(executor.trained)
 
@@ -291,12 +312,35 @@ def test_a_worker_that_cannot_write_stops_the_search(tmp_path: Path) -> None:
         search(run, Full(run, 1, 0), limits())
 
 
-def test_a_lost_model_is_trained_again(tmp_path: Path, reference: tuple[str, dict[str, str]]) -> None:
+def test_a_lost_model_is_trained_again(
+    tmp_path: Path, reference: tuple[str, dict[str, str]], shared: bool
+) -> None:
     with create(tmp_path / "run", {}, {}) as run:
-        search(run, FakeExecutor(run, 2, 0), limits())
+        search(run, FakeExecutor(run, 2, 0), limits(), shared)
         full = [r for r in run.records() if r["phase"] == "full"]
         lost = run.candidates / str(best(full, 1)[0]["id"]) / "spec.json"
         before = lost.read_text()
         lost.unlink()
-        search(run, FakeExecutor(run, 2, 0), limits())
+        search(run, FakeExecutor(run, 2, 0), limits(), shared)
         assert lost.read_text() == before
+
+
+def test_a_trial_starts_from_the_batches_before_the_last(tmp_path: Path) -> None:
+    """Trials 0 to 7 from nothing, 8 to 11 from those of 0 to 3, and so on; three pools stay on disk."""
+    with create(tmp_path / "run", {}, {}) as run:
+        search(run, FakeExecutor(run, 3, 0), limits(), sharing=True)
+        records = run.records()
+    pools = [r.get("pool") for r in records]
+    assert pools[:40] == [max(0, i // 4 - 1) * 4 for i in range(40)]
+    assert set(pools[40:]) == {None}
+    left = sorted(path.name for path in run.shared.glob("pool-*"))
+    assert left == ["pool-24.safetensors", "pool-28.safetensors", "pool-32.safetensors"]
+
+
+def test_lost_shared_weights_are_named(tmp_path: Path) -> None:
+    with create(tmp_path / "run", {}, {}) as run, pytest.raises(Crash):
+        search(run, FakeExecutor(run, 2, 1, life=20), limits(), sharing=True)
+    for path in run.shared.iterdir():
+        path.unlink()
+    with open_run(tmp_path / "run") as run, pytest.raises(RunError, match="shared weights are missing"):
+        search(run, FakeExecutor(run, 2, 2), limits(), sharing=True)

@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from autoad_core import Component, Kind, modelfile
+from autoad_core import Component, Kind, modelfile, sharing
 from autoad_core import trial as trial_module
 from autoad_core.config import Train
 from autoad_core.detector import HYPOTHESIS
@@ -142,6 +143,7 @@ def task(folder: Path, **changes: Any) -> Task:
         decoder="upsample-first",
         bfloat16=False,
         versions={"autoad/l2": "0.1.0"},
+        shared=folder / "shared",
     )
     return replace(made, **changes)
 
@@ -196,6 +198,25 @@ def test_a_trial_gives_its_reward_and_all_that_led_to_it(run: Runner, tmp_path: 
     assert result["parameters"] == 72 + 8 + 16 + 288 + 4 + 8 + 288 + 8 + 16 + 72 + 1
     assert result["clock"]["seconds"] > 0
     assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_a_trial_starts_from_shared_weights_and_leaves_its_own(run: Runner, tmp_path: Path) -> None:
+    """With a step of nearly nothing it ends where it started: at another trial's weights, not at those of its seed."""
+    run(job(pool=0))
+    donor = load_file(tmp_path / "model" / "weights.safetensors")
+    sharing.advance(tmp_path / "shared", 0, [7], 2)
+    still = Train(epochs=1, batch_size=32, learning_rate=1e-12)
+    result = run(job(id=8, seed=12, pool=2), train=still)
+    found = load_file(tmp_path / "model" / "weights.safetensors")
+    trained = [k for k in found if k.endswith((".weight", ".bias")) and k in donor]
+    assert trained
+    for key in trained:
+        torch.testing.assert_close(found[key], donor[key], rtol=0, atol=1e-6)
+    assert result["shared"] > result["parameters"]  # running statistics, too
+    assert sharing.child_file(tmp_path / "shared", 8).exists()
+    assert "shared" not in run(job(seed=12), train=still)
+    apart = load_file(tmp_path / "model" / "weights.safetensors")
+    assert any(not torch.allclose(apart[k], donor[k], atol=1e-2) for k in trained)
 
 
 def test_the_reward_is_that_of_the_saved_model_by_scikit_learn(run: Runner, tmp_path: Path) -> None:
