@@ -1,131 +1,103 @@
-"""Compare search strategies on AD-NAS-Bench over hundreds of seeds.
+"""Compare search strategies on AD-NAS-Bench over hundreds of seeds, and report.
 
     python benchmarks/adnas/compare.py --to FOLDER [--seeds 300] [--task fashion-mnist ...] [--strategy random ...]
 
-One file of rewards, (seeds, 200), for each task, score and strategy; what is there already is left out. A search is asked and
-told as `autoad search` does it, with outcomes eight proposals late; a seed gives the same search every time.
+Which rows of the table each search evaluated is kept in FOLDER, one file for each problem and strategy; started again, it adds
+what is missing. A search is asked and told as `autoad search` does it, with outcomes eight proposals late; a seed gives the same
+search every time. Then ``docs/strategies.md`` and its pictures are written from what is there.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
-import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from report import write
+from strategies import (
+    ABLATIONS,
+    EVALUATIONS,
+    PROBLEMS,
+    STRATEGIES,
+    Problem,
+    Strategy,
+    file_of,
+    load,
+    rewards,
+    todo,
+)
 
 from autoad_core.component import Kind
 from autoad_core.controller import Outcome
 from autoad_core.discovery import discover
+from autoad_core.registry import Registry
 from autoad_core.space import Arch
 from autoad_core.table import Table
 
 TABLE = Path(__file__).with_name("adnas.npz")
-EVALUATIONS = 200
+DOCS = Path(__file__).parents[2] / "docs"
 LAG = 8  # of `autoad search`
-
-
-@dataclass(frozen=True, slots=True)
-class Strategy:
-    """A controller with its switches."""
-
-    controller: str
-    params: Mapping[str, Any] = field(default_factory=dict)
-
-
-REINFORCE = {"bayesian": False, "curiosity": 0.0, "replay": 0}
-STRATEGIES = {
-    "random": Strategy("random"),
-    "regularized-evolution": Strategy("regularized-evolution"),
-    "local-search": Strategy("local-search"),
-    "tpe": Strategy("tpe"),
-    "reinforce": Strategy("bayesian-lstm", REINFORCE),
-    "reinforce + replay": Strategy("bayesian-lstm", REINFORCE | {"replay": 10}),
-    "reinforce + top K": Strategy("bayesian-lstm", REINFORCE | {"top": 4}),
-    "bayesian": Strategy("bayesian-lstm", {"sharpening": False, "curiosity": 0.0, "replay": 0}),
-    "bayesian + sharpening": Strategy("bayesian-lstm", {"curiosity": 0.0, "replay": 0}),
-    "bayesian + curiosity": Strategy("bayesian-lstm", {"sharpening": False, "replay": 0}),
-    "full": Strategy("bayesian-lstm"),
-    "paper": Strategy("bayesian-lstm", {"preset": "paper"}),
-}
-TASKS = tuple(
-    (task, score, anomalies)
-    for task, sets in (
-        ("fashion-mnist", ("mnist", "cifar10", "notmnist", "minimum", "mean")),
-        ("cifar10", ("tiny-imagenet",)),
-        ("mnist-8", ("anomalous",)),
-    )
-    for score in ("own", "sum")
-    for anomalies in sets
-)
-Curves = NDArray[np.float64]  # (seeds, evaluations): the reward of every evaluation, NaN where there is none
+CHUNK = 20  # seeds between two writes
 
 
 @cache
-def rewards(path: Path, task: str, score: str, anomalies: str) -> dict[Arch, float]:
-    """Validation AUROC of every architecture of a task that was trained."""
-    table = Table.open(path)
-    values = table.values(task, score=score, anomalies=anomalies)
-    archs = table.tasks[task].archs.tolist()
-    return {tuple(a): float(v) for a, v in zip(archs, values, strict=True) if not np.isnan(v)}
+def opened(path: Path) -> Table:
+    """The table, once a process."""
+    return Table.open(path)
 
 
-def search(path: Path, what: tuple[str, str, str], strategy: str, seed: int) -> list[float]:
-    """Rewards of one search, in the order of its proposals."""
+@cache
+def registry() -> Registry:
+    """The built-in components, once a process."""
+    return discover(builtin_only=True).registry
+
+
+@cache
+def lookup(path: Path, problem: Problem) -> tuple[dict[Arch, int], list[float | None]]:
+    """The row of each architecture, and what the rows are worth."""
+    table = opened(path)
+    at: dict[Arch, int] = {tuple(a): i for i, a in enumerate(table.tasks[problem.task].archs.tolist())}
+    return at, [None if np.isnan(v) else float(v) for v in rewards(table, problem)]
+
+
+def search(path: Path, problem: Problem, strategy: Strategy, seed: int) -> list[int]:
+    """Rows of one search's evaluations, in the order of its proposals."""
     torch.set_num_threads(1)
-    known = rewards(path, *what)
-    space = Table.open(path).space
-    chosen = STRATEGIES[strategy]
-    entry = discover(builtin_only=True).registry.get(Kind.CONTROLLER, chosen.controller)
-    controller = entry.build(chosen.params, space=space, seed=seed)
+    at, worth = lookup(path, problem)
+    entry = registry().get(Kind.CONTROLLER, strategy.controller)
+    controller = entry.build(strategy.params, space=opened(path).tasks[problem.task].space, seed=seed)
     asked: list[Arch] = []
     for i in range(EVALUATIONS):
         if i >= LAG:
-            value = known.get(asked[i - LAG])
-            status = "skipped" if value is None else "ok"
-            controller.tell([Outcome(i - LAG, asked[i - LAG], status, value)])  # type: ignore[arg-type]
+            arch = asked[i - LAG]
+            value = worth[at[arch]] if arch in at else None
+            status = "skipped" if arch not in at else "failed" if value is None else "ok"
+            controller.tell([Outcome(i - LAG, arch, status, value)])  # type: ignore[arg-type]
         asked += controller.ask(1)
-    return [known.get(arch, float("nan")) for arch in asked]
+    return [at.get(arch, -1) for arch in asked]
 
 
-def file_of(folder: Path, what: tuple[str, str, str], strategy: str) -> Path:
-    """Where the curves of a task and strategy lie."""
-    return folder / (".".join((*what, strategy.replace(" ", ""))) + ".npy")
-
-
-def run(
-    folder: Path, path: Path, seeds: int, tasks: list[str], strategies: list[str], processes: int
-) -> None:
+def run(folder: Path, path: Path, seeds: int, work: Sequence[tuple[Problem, str]], processes: int) -> None:
     """Do what is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
-    present = Table.open(path).tasks
     with ProcessPoolExecutor(processes, context) as pool:
-        for what in (t for t in TASKS if t[0] in present and t[0] in tasks):
-            for strategy in strategies:
-                file = file_of(folder, what, strategy)
-                if file.exists() and len(np.load(file, allow_pickle=False)) >= seeds:
-                    continue
-                begin = time.perf_counter()
-                every = list(
-                    pool.map(
-                        search,
-                        *zip(*((path, what, strategy, s) for s in range(seeds)), strict=True),
-                        chunksize=4,
-                    )
-                )
-                np.save(file, np.array(every))
-                each = 1e3 * (time.perf_counter() - begin) * processes / seeds / EVALUATIONS
-                best = np.nanmax(every, axis=1).mean()
-                print(f"{' '.join(what)}, {strategy}: {best:.4f}, {each:.1f} ms a proposal", flush=True)
+        for problem, name in work:
+            strategy = (STRATEGIES | ABLATIONS)[name]
+            done = list(load(folder, problem, name))
+            before = len(done)
+            while len(done) < seeds:
+                more = range(len(done), min(len(done) + CHUNK, seeds))
+                jobs = [(path, problem, strategy, seed) for seed in more]
+                done += [np.array(r, np.int16) for r in pool.map(search, *zip(*jobs, strict=True))]
+                np.save(file_of(folder, problem, name), np.stack(done))
+            if len(done) > before:
+                print(f"{problem}, {name}: {len(done)} seeds", flush=True)
 
 
 def main() -> None:
@@ -133,14 +105,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    every = [*STRATEGIES, *ABLATIONS]
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--table", type=Path, default=TABLE)
     parser.add_argument("--seeds", type=int, default=300)
-    parser.add_argument("--task", nargs="*", default=[t for t, _, _ in TASKS])
-    parser.add_argument("--strategy", nargs="*", default=list(STRATEGIES), choices=list(STRATEGIES))
+    parser.add_argument("--task", nargs="*", default=[p.task for p in PROBLEMS])
+    parser.add_argument("--strategy", nargs="*", default=every, choices=every)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--docs", type=Path, default=DOCS)
     given = parser.parse_args()
-    run(given.to, given.table, given.seeds, given.task, given.strategy, given.processes)
+    problems = [p for p in PROBLEMS if p.task in given.task]
+    run(given.to, given.table, given.seeds, todo(problems, given.strategy), given.processes)
+    write(Table.open(given.table), given.to, given.docs)
 
 
 if __name__ == "__main__":

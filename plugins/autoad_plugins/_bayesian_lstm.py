@@ -59,6 +59,7 @@ class Settings:
         sequences: C of eq. 16: the KL to the prior is divided by it.
         curiosity: eta of eq. 7; 0 for none.
         replay: How many of the best architectures are kept for eq. 19; 0 for none.
+        replay_steps: Steps of eq. 19 after each batch.
         baseline: Memory of the moving average b; ``b <- baseline b + (1 - baseline) mean(r)``.
         baseline_at_zero: Start it at zero, not at the first batch's mean.
         repeats: Propose architectures again.
@@ -79,6 +80,7 @@ class Settings:
     sequences: float = 1e6
     curiosity: float = 0.01
     replay: int = 10
+    replay_steps: int = 1
     baseline: float = 0.8
     baseline_at_zero: bool = False
     repeats: bool = False
@@ -259,7 +261,7 @@ class BayesianLstm:
         mean = float(rewards.mean())
         baseline = mean if self._baseline is None else self._baseline
         self._step(self._explore(actions, rewards[:, None] - baseline + self._curiosity(actions)))
-        if self._best:
+        for _ in range(self.settings.replay_steps if self._best else 0):
             self._step(self._imitate(baseline))
         self._baseline = self._moved(baseline, mean)
         self._remember(actions, rewards)
@@ -337,7 +339,7 @@ class BayesianLstm:
 
 def _checked(settings: Settings) -> Settings:
     """Raises ValueError for a switch outside its range."""
-    least = {"batch": 1, "hidden": 1, "top": 0, "replay": 0, "tanh": 0, "curiosity": 0}
+    least = {"batch": 1, "hidden": 1, "top": 0, "replay": 0, "replay_steps": 1, "tanh": 0, "curiosity": 0}
     for name, low in least.items():
         if getattr(settings, name) < low:
             raise ValueError(f"{name} must be at least {low}, got {getattr(settings, name)}")
