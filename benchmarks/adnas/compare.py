@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -33,10 +33,10 @@ from strategies import (
 )
 
 from autoad_core.component import Kind
-from autoad_core.controller import Outcome
+from autoad_core.controller import Outcome, Status
 from autoad_core.discovery import discover
 from autoad_core.registry import Registry
-from autoad_core.space import Arch
+from autoad_core.space import Arch, Space
 from autoad_core.table import Table
 
 TABLE = Path(__file__).with_name("adnas.npz")
@@ -65,21 +65,30 @@ def lookup(path: Path, problem: Problem) -> tuple[dict[Arch, int], list[float | 
     return at, [None if np.isnan(v) else float(v) for v in rewards(table, problem)]
 
 
+def propose(
+    space: Space, strategy: Strategy, seed: int, count: int, worth: Callable[[Arch], float | None]
+) -> list[Arch]:
+    """The proposals of one search; ``worth`` is the reward of each, None where training failed."""
+    entry = registry().get(Kind.CONTROLLER, strategy.controller)
+    controller = entry.build(strategy.params, space=space, seed=seed)
+    asked: list[Arch] = []
+    values: list[float | None] = []
+    for i in range(count):
+        if i >= LAG:
+            value = values[i - LAG]
+            status: Status = "failed" if value is None else "ok"
+            controller.tell([Outcome(i - LAG, asked[i - LAG], status, value)])
+        asked += controller.ask(1)
+        values.append(worth(asked[-1]))
+    return asked
+
+
 def search(path: Path, problem: Problem, strategy: Strategy, seed: int) -> list[int]:
     """Rows of one search's evaluations, in the order of its proposals."""
     torch.set_num_threads(1)
     at, worth = lookup(path, problem)
-    entry = registry().get(Kind.CONTROLLER, strategy.controller)
-    controller = entry.build(strategy.params, space=opened(path).tasks[problem.task].space, seed=seed)
-    asked: list[Arch] = []
-    for i in range(EVALUATIONS):
-        if i >= LAG:
-            arch = asked[i - LAG]
-            value = worth[at[arch]] if arch in at else None
-            status = "skipped" if arch not in at else "failed" if value is None else "ok"
-            controller.tell([Outcome(i - LAG, arch, status, value)])  # type: ignore[arg-type]
-        asked += controller.ask(1)
-    return [at.get(arch, -1) for arch in asked]
+    space = opened(path).tasks[problem.task].space
+    return [at[arch] for arch in propose(space, strategy, seed, EVALUATIONS, lambda arch: worth[at[arch]])]
 
 
 def run(folder: Path, path: Path, seeds: int, work: Sequence[tuple[Problem, str]], processes: int) -> None:

@@ -39,7 +39,7 @@ from autoad_core.model import parameters
 from autoad_core.registry import Registry
 from autoad_core.space import Arch, Space
 from autoad_core.spec import Spec
-from autoad_core.split import Part, make_split, search_sample
+from autoad_core.split import Part, Split, make_split, search_sample
 from autoad_core.training import TrainingFailed, fit, seed_everything
 from autoad_core.trial import is_constant, no_better_than_mean, trial_seed
 
@@ -112,7 +112,7 @@ TASKS = {
     "mnist-8": Kept(
         {"protocol": "one-class", "dataset": "mnist", "normal": ["8"], "train_images": 2000},
         THIRD,
-        images=2000,
+        images=1000,
     ),
 }
 
@@ -176,7 +176,7 @@ class Worker:
 
     here: Worker
 
-    def __init__(self, task: str, root: str, parts: dict[str, Part], groups: tuple[str, ...]) -> None:
+    def __init__(self, task: str, parts: dict[str, Part], groups: tuple[str, ...]) -> None:
         torch.set_num_threads(1)
         memory.keep_freed()
         self.registry = discover(builtin_only=True).registry
@@ -264,10 +264,8 @@ def done_already(path: Path) -> set[tuple[int, int, float]]:
     return {(r["number"], r["seed"], r["fraction"]) for r in records}
 
 
-def train(task: str, root: Path, folder: Path, processes: int) -> None:
-    """Do what is left of a task."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{task}.jsonl"
+def prepare(task: str, root: Path) -> tuple[Split, tuple[Any, ...]]:
+    """The data of a task, and what `start_worker` needs."""
     registry = discover(builtin_only=True).registry
     data = configuration.parse({"data": TASKS[task].data | {"root": str(root)}}).data
     split = make_split(data, registry, seed=0)
@@ -276,6 +274,15 @@ def train(task: str, root: Path, folder: Path, processes: int) -> None:
         "validation": search_sample(split.validation, NORMAL, ANOMALOUS, 0),
         "test": search_sample(split.test, NORMAL, ANOMALOUS, 1),
     }
+    return split, (task, parts, split.groups)
+
+
+def train(task: str, root: Path, folder: Path, processes: int) -> None:
+    """Do what is left of a task."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{task}.jsonl"
+    registry = discover(builtin_only=True).registry
+    split, arguments = prepare(task, root)
     archs = enumerate_space(make_space(registry, split.shape, TASKS[task].layers))
     about = {
         "shape": split.shape,
@@ -289,7 +296,6 @@ def train(task: str, root: Path, folder: Path, processes: int) -> None:
     print(f"{task}: {len(archs)} architectures, {len(done)} trainings done, {len(left)} left", flush=True)
     begin = time.perf_counter()
     context = multiprocessing.get_context("spawn")
-    arguments = (task, str(root), parts, split.groups)
     with (
         path.open("a") as file,
         ProcessPoolExecutor(processes, context, start_worker, arguments) as pool,

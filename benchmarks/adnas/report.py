@@ -55,7 +55,7 @@ def gather(table: Table, folder: Path, problem: Problem) -> dict[str, Searches]:
     worth, test = rewards(table, problem), rewards(table, problem, "test")
     out = {}
     for name, rows in every.items():
-        curves = np.append(worth, np.nan)[rows[:seeds]]
+        curves = worth[rows[:seeds]]
         best = measures.best_so_far(curves)
         chosen = rows[np.arange(seeds), np.nanargmax(curves, axis=1)]
         out[name] = Searches(rows[:seeds], curves, best, test[chosen], measures.rank_of(best[:, -1], worth))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from autoad_core.table import Part, Table
 
 EVALUATIONS = 200
-Rows = NDArray[np.int16]  # (seeds, evaluations): which row of the task each evaluation was, -1 for none
+Rows = NDArray[np.int16]  # (seeds, evaluations): which row of the task each evaluation was
 
 
 @dataclass(frozen=True, slots=True)
