@@ -128,11 +128,13 @@ class Policy:
             for layer in reversed(range(self._network.layers)):
                 swept = trace[layer]
                 gates = _through_time(by_output, swept, weights[f"{layer}.h"])
-                before = F.pad(swept.h, (0, 0, 1, -1))
-                pairs = _pairs(swept.x) @ scales[f"{layer}.x"].T + _pairs(before) @ scales[f"{layer}.h"].T
-                pairs = (pairs + scales[f"{layer}.b"]).permute(0, 3, 1, 2)
+                before, one = F.pad(swept.h, (0, 0, 1, -1)), torch.ones(*actions.shape, 1)
+                inputs = torch.cat([swept.x, before, one], 2).transpose(1, 2)
+                pairs = (inputs[..., None] * inputs[:, :, None]).flatten(2)  # (B, inputs, T * T)
+                by_input = [scales[f"{layer}.x"], scales[f"{layer}.h"], scales[f"{layer}.b"][:, None]]
+                weighed = (torch.cat(by_input, 1) @ pairs).unflatten(2, (self.steps, self.steps))
                 by_gate = gates.permute(0, 3, 1, 2)
-                found += (by_gate @ pairs * by_gate).sum((1, 3))
+                found += (by_gate @ weighed).mul_(by_gate).sum((1, 3))
                 by_output = gates @ weights[f"{layer}.x"]
             squares = by_output.square()
             rows = scales["embedding"][
@@ -261,11 +263,6 @@ class _Trace:
     gates: Tensor
 
 
-def _pairs(x: Tensor) -> Tensor:
-    """(B, T, T, n), products of the values of every two steps, from (B, T, n)."""
-    return x[:, :, None] * x[:, None]
-
-
 def _through_time(by_output: Tensor, trace: _Trace, recurrent: Tensor) -> Tensor:
     """(B, T, T, 4 hidden), derivatives of T losses by a layer's gates at each step, from those by its outputs.
 
@@ -278,17 +275,18 @@ def _through_time(by_output: Tensor, trace: _Trace, recurrent: Tensor) -> Tensor
     i, f, g, o, c = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o), torch.tanh(trace.c)
     before = F.pad(trace.c, (0, 0, 1, -1))
     # Of the gates by the cell state, and of the cell state by the output.
-    by_cell = torch.cat([g * i * (1 - i), before * f * (1 - f), i * (1 - g**2)], 2)
+    by_cell = torch.stack([g * i * (1 - i), before * f * (1 - f), i * (1 - g**2)], 2)
     by_o, to_cell = c * o * (1 - o), o * (1 - c**2)
-    out = torch.zeros(*by_output.shape[:3], recurrent.shape[0])
+    out = torch.empty(*by_output.shape[:3], 4, by_output.shape[3])
     h = cell = torch.zeros_like(by_output[:, :, 0])
     for s in reversed(range(by_output.shape[2])):
         h = h + by_output[:, :, s]
         cell = cell + h * to_cell[:, None, s]
-        gates = torch.cat([cell.repeat(1, 1, 3) * by_cell[:, None, s], h * by_o[:, None, s]], 2)
-        out[:, :, s] = gates
-        h, cell = gates @ recurrent, cell * f[:, None, s]
-    return out
+        gates = out[:, :, s]
+        gates[:, :, :3] = cell[:, :, None] * by_cell[:, None, s]
+        gates[:, :, 3] = h * by_o[:, None, s]
+        h, cell = gates.flatten(2) @ recurrent, cell * f[:, None, s]
+    return out.flatten(3)
 
 
 def _open(space: Space) -> Iterator[int]:
