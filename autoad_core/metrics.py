@@ -94,7 +94,7 @@ class GroupedIntervals:
     pooled: dict[str, Interval]
 
 
-def _auroc(curve: Curve) -> Values:
+def auroc_of(curve: Curve) -> Values:
     return _against_normals(curve, curve.anomalies)
 
 
@@ -107,13 +107,13 @@ def _against_normals(curve: Curve, anomalies: Counts) -> Values:
     return np.asarray(twice / (2 * total[..., 0] * anomalies.sum(axis=-1)))
 
 
-def _aupr_out(curve: Curve) -> Values:
+def aupr_out_of(curve: Curve) -> Values:
     # The highest scores of a resample can be empty: no positives there, so the precision does not matter.
     precision = curve.tp / np.maximum(curve.tp + curve.fp, 1)
     return np.asarray(np.einsum("...k,...k->...", curve.anomalies, precision) / curve.tp[..., -1])
 
 
-def _aupr_in(curve: Curve) -> Values:
+def aupr_in_of(curve: Curve) -> Values:
     # From the lowest score up, the anomalies are what is found wrongly.
     negatives = curve.fp[..., -1:] - curve.fp + curve.normals
     missed = curve.tp[..., -1:] - curve.tp + curve.anomalies
@@ -121,48 +121,48 @@ def _aupr_in(curve: Curve) -> Values:
     return np.asarray(np.einsum("...k,...k->...", curve.normals, precision) / curve.fp[..., -1])
 
 
-def _fpr_at_95_tpr(curve: Curve) -> Values:
+def fpr_at_95_tpr_of(curve: Curve) -> Values:
     enough = 20 * curve.tp >= 19 * curve.tp[..., -1:]  # in integers, where 95 % is exact
     first = np.argmax(enough, axis=-1, keepdims=True)
     return np.asarray(np.take_along_axis(curve.fp, first, axis=-1)[..., 0] / curve.fp[..., -1])
 
 
-def _best_f1(curve: Curve) -> Values:
+def best_f1_of(curve: Curve) -> Values:
     return np.asarray((2 * curve.tp / (curve.tp + curve.fp + curve.tp[..., -1:])).max(axis=-1))
 
 
 METRICS: Mapping[str, Callable[[Curve], Values]] = {
-    "auroc": _auroc,
-    "aupr_in": _aupr_in,
-    "aupr_out": _aupr_out,
-    "fpr_at_95_tpr": _fpr_at_95_tpr,
-    "best_f1": _best_f1,
+    "auroc": auroc_of,
+    "aupr_in": aupr_in_of,
+    "aupr_out": aupr_out_of,
+    "fpr_at_95_tpr": fpr_at_95_tpr_of,
+    "best_f1": best_f1_of,
 }
 
 
 def auroc(scores: ArrayLike, labels: ArrayLike) -> float:
     """The chance that an anomaly scores above a normal, ties counting half. Errors of all: see `Curve.of`."""
-    return float(_auroc(Curve.of(scores, labels)))
+    return float(auroc_of(Curve.of(scores, labels)))
 
 
 def aupr_out(scores: ArrayLike, labels: ArrayLike) -> float:
     """Average precision with the anomalies as positives."""
-    return float(_aupr_out(Curve.of(scores, labels)))
+    return float(aupr_out_of(Curve.of(scores, labels)))
 
 
 def aupr_in(scores: ArrayLike, labels: ArrayLike) -> float:
     """Average precision with the normals as positives and the scores negated."""
-    return float(_aupr_in(Curve.of(scores, labels)))
+    return float(aupr_in_of(Curve.of(scores, labels)))
 
 
 def fpr_at_95_tpr(scores: ArrayLike, labels: ArrayLike) -> float:
     """Share of the normals flagged at the highest threshold that flags at least 95 % of the anomalies."""
-    return float(_fpr_at_95_tpr(Curve.of(scores, labels)))
+    return float(fpr_at_95_tpr_of(Curve.of(scores, labels)))
 
 
 def best_f1(scores: ArrayLike, labels: ArrayLike) -> float:
     """The largest F1 of any threshold, with the anomalies as positives."""
-    return float(_best_f1(Curve.of(scores, labels)))
+    return float(best_f1_of(Curve.of(scores, labels)))
 
 
 def summary(scores: ArrayLike, labels: ArrayLike) -> dict[str, float]:

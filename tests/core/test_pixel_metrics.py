@@ -1,0 +1,198 @@
+"""Pixel metrics against brute force: threshold by threshold, region by region, and scikit-learn."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+
+from autoad_core import pixel_metrics
+from autoad_core.errors import DataError
+from autoad_core.pixel_metrics import area_threshold, intervals, largest_part, rpro, summary
+
+Maps = list[np.ndarray[Any, Any]]
+
+
+def regions(mask: np.ndarray[Any, Any]) -> list[set[tuple[int, int]]]:
+    """Connected parts by flooding, diagonal neighbours included."""
+    left = set(zip(*(i.tolist() for i in np.nonzero(mask)), strict=True))
+    found = []
+    while left:
+        part, front = set(), [left.pop()]
+        while front:
+            i, j = front.pop()
+            part.add((i, j))
+            near = {(i + a, j + b) for a, b in itertools.product((-1, 0, 1), repeat=2)} & left
+            left -= near
+            front += near
+        found.append(part)
+    return found
+
+
+def brute_au_pro(maps: Maps, masks: Maps, limit: float = 0.3) -> float:
+    """Every distinct score as a threshold, the curve integrated by hand."""
+    scores = sorted({float(v) for m in maps for v in m.ravel()}, reverse=True)
+    parts = [(m, part) for m, k in zip(maps, masks, strict=True) for part in regions(k)]
+    normal = np.concatenate([m[~k] for m, k in zip(maps, masks, strict=True)])
+    points = [(0.0, 0.0)]
+    for t in scores:
+        overlap = [sum(m[i, j] >= t for i, j in part) / len(part) for m, part in parts]
+        points.append((float((normal >= t).mean()), sum(overlap) / len(overlap)))
+    area = 0.0
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
+        if x0 >= limit:
+            break
+        if x1 > limit:
+            x1, y1 = limit, y0 + (y1 - y0) * (limit - x0) / (x1 - x0)
+        area += (x1 - x0) * (y0 + y1) / 2
+    return area / limit
+
+
+def some(seed: int, kind: str = "blobs", ties: bool = False) -> tuple[Maps, Maps]:
+    """Three maps of different sizes and their masks."""
+    rng = np.random.default_rng(seed)
+    maps, masks = [], []
+    for shape in ((9, 7), (6, 11), (8, 8)):
+        mask = rng.uniform(size=shape) < {"blobs": 0.15, "touching": 0.5}[kind]
+        maps.append((rng.normal(size=shape) + mask).round(1 if ties else 9))
+        masks.append(mask)
+    return maps, masks
+
+
+def cases() -> dict[str, tuple[Maps, Maps]]:
+    maps, masks = some(1)
+    return {
+        "scattered": (maps, masks),
+        "touching regions": some(2, "touching"),
+        "ties": some(3, ties=True),
+        "empty masks": (maps, [masks[0], np.zeros_like(masks[1]), np.zeros_like(masks[2])]),
+        "an image of nothing but defect": (maps, [np.ones_like(masks[0]), *masks[1:]]),
+        "one defect pixel": (
+            maps,
+            [np.pad([[True]], ((4, 4), (3, 3))), *(np.zeros_like(m) for m in masks[1:])],
+        ),
+        "constant maps": ([np.zeros_like(m) for m in maps], masks),
+        "perfect": ([k.astype(float) for k in masks], masks),
+        "upside down": ([-k.astype(float) for k in masks], masks),
+    }
+
+
+@pytest.mark.parametrize("case", cases(), ids=str)
+def test_summary_is_that_of_brute_force(case: str) -> None:
+    maps, masks = cases()[case]
+    found = summary(maps, masks)
+    scores, labels = (np.concatenate([a.ravel() for a in arrays]) for arrays in (maps, masks))
+    assert found["pixel_auroc"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-9)
+    assert found["pixel_aupr"] == pytest.approx(average_precision_score(labels, scores), abs=1e-9)
+    precision, recall, _ = precision_recall_curve(labels, scores)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    assert found["pixel_best_f1"] == pytest.approx(f1.max(), abs=1e-9)
+    assert found["au_pro"] == pytest.approx(brute_au_pro(maps, masks), abs=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from(["blobs", "touching"]), st.booleans())
+def test_au_pro_is_that_of_brute_force_on_anything(seed: int, kind: str, ties: bool) -> None:
+    maps, masks = some(seed, kind, ties)
+    assert summary(maps, masks)["au_pro"] == pytest.approx(brute_au_pro(maps, masks), abs=1e-9)
+
+
+def test_bins_move_no_figure_by_more_than_1e_4(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    masks = [np.zeros((128, 128), bool) for _ in range(12)]
+    for i, mask in enumerate(masks[:8]):
+        mask[10 + i : 30, 20 : 40 + 3 * i] = True
+        mask[90:94, 90:94] = True
+    maps = [np.exp(rng.normal(size=m.shape) + 1.5 * m) for m in masks]
+    exact = summary(maps, masks)
+    monkeypatch.setattr(pixel_metrics, "EXACT", 1000)
+    binned = summary(maps, masks)
+    assert binned != exact
+    assert binned == pytest.approx(exact, abs=1e-4)
+
+
+def test_intervals_are_those_of_resampled_images() -> None:
+    """Against whole summaries of images drawn by hand: ends within the error of 400 resamples."""
+    rng = np.random.default_rng(0)
+    masks = [np.pad(np.ones((4, 4), bool), ((6, 6), (i, 12 - i))) for i in range(8)]
+    masks += [np.zeros((16, 16), bool)] * 4
+    maps = [rng.normal(rng.uniform(0, 0.6), 1, m.shape) + rng.uniform(0, 2) * m for m in masks]
+    found = intervals(maps, masks, resamples=400)
+    drawn = []
+    for _ in range(400):
+        rows = [*rng.integers(0, 8, 8), *rng.integers(8, 12, 4)]
+        drawn.append(summary([maps[i] for i in rows], [masks[i] for i in rows]))
+    for name, interval in found.items():
+        values = np.array([d[name] for d in drawn])
+        assert interval.value == summary(maps, masks)[name]
+        assert interval.low <= interval.value <= interval.high
+        low, high = np.quantile(values, (0.025, 0.975))
+        assert (interval.low, interval.high) == pytest.approx((low, high), abs=values.std() / 2)
+
+
+# Regions and thresholds
+
+
+@pytest.mark.parametrize("area", [1, 2, 5, 12, 1000])
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_area_threshold_is_the_lowest_that_holds(area: int, ties: bool) -> None:
+    maps, _ = some(5, ties=ties)
+    t = area_threshold(maps, area)
+
+    def holds(threshold: float) -> bool:
+        return all(len(part) < area for m in maps for part in regions(m > threshold))
+
+    assert holds(t)
+    lower = [v for v in sorted({float(v) for m in maps for v in m.ravel()}) if v < t]
+    assert all(not holds(v) for v in lower)
+
+
+def test_rpro_is_that_of_brute_force() -> None:
+    for seed, kind in itertools.product(range(5), ("blobs", "touching")):
+        maps, masks = some(seed, kind)
+        shares = [
+            sum(m[i, j] > 0.5 for i, j in part) / len(part)
+            for m, k in zip(maps, masks, strict=True)
+            for part in regions(k)
+        ]
+        assert rpro(maps, masks, 0.5) == pytest.approx(sum(shares) / len(shares))
+
+
+def test_diagonal_neighbours_are_connected() -> None:
+    assert largest_part(np.eye(5, dtype=bool)) == 5
+    assert largest_part(np.zeros((3, 3), bool)) == 0
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        (lambda maps, masks: (maps, [np.zeros_like(k) for k in masks]), DataError, "no mask has a defect"),
+        (lambda maps, masks: (maps, [np.ones_like(k) for k in masks]), DataError, "every pixel is a defect"),
+        (lambda maps, masks: (maps, [k.T for k in masks]), ValueError, "must be"),
+        (lambda maps, masks: ([np.where(k, np.nan, 1) for k in masks], masks), ValueError, "not finite"),
+    ],
+)
+def test_mistakes_are_said(change: Callable[..., Any], error: type[Exception], says: str) -> None:
+    maps, masks = change(*some(0))
+    with pytest.raises(error, match=says):
+        summary(maps, masks)
+    with pytest.raises(error, match=says):
+        intervals(maps, masks)
+
+
+def test_thresholds_need_maps() -> None:
+    with pytest.raises(DataError, match="there are none"):
+        area_threshold([], 3)
+    with pytest.raises(ValueError, match="at least 1"):
+        area_threshold([np.zeros((2, 2))], 0)
+    with pytest.raises(DataError, match="no mask has a defect"):
+        rpro([np.zeros((2, 2))], [np.zeros((2, 2), bool)], 0.5)
