@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -23,7 +24,7 @@ class Outcome:
         cost: Predicted seconds of training, the same on every machine.
 
     Raises:
-        ValueError: A value without status ok, or the reverse, or NaN.
+        ValueError: A value without status ok, or the reverse, or one that is not finite.
     """
 
     id: int
@@ -33,7 +34,7 @@ class Outcome:
     cost: float = 0.0
 
     def __post_init__(self) -> None:
-        if (self.status == "ok") != (self.value is not None) or self.value != self.value:
+        if (self.status == "ok") != (self.value is not None) or not math.isfinite(self.value or 0.0):
             raise ValueError(f"outcome {self.id}: status {self.status!r} with value {self.value!r}")
 
 

@@ -68,7 +68,7 @@ class Entry:
 
         Raises:
             BrokenComponent: The import failed.
-            ConfigError: The params do not fit the factory's signature.
+            ConfigError: The params do not fit the factory's signature, or it refused one of them.
         """
         factory = self.load()
         try:
@@ -76,7 +76,12 @@ class Entry:
         except TypeError as error:
             takes = ", ".join(p for p in inspect.signature(factory).parameters if p not in context)
             raise ConfigError(f"{self.kind} {self.id!r}: {error}; its params: {takes or 'none'}") from error
-        return factory(**context, **params)
+        try:
+            return factory(**context, **params)
+        except (TypeError, ValueError) as error:
+            if not params:
+                raise
+            raise ConfigError(f"{self.kind} {self.id!r}: {error}") from error
 
 
 def _importable(module: str) -> bool:

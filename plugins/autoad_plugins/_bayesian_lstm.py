@@ -18,10 +18,13 @@ Where the paper is silent:
 - The gain of eq. 7 is divided by the mean of the last ten batches' medians, or eta would mean another thing in every space.
 - A trial without a reward, failed or too dear, counts as the worst reward so far.
 - The controller acts by one draw of its weights a batch, eq. 9 by a sample of one.
+- "The best K" feed back the mean of their last outputs, added to the first input of the next sequences. Outcomes come late, so
+  every sequence is learned from under the input that it was sampled under.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import deque
 from collections.abc import Sequence
@@ -33,6 +36,7 @@ import torch
 from torch import Tensor, nn
 
 from autoad_core.controller import Outcome
+from autoad_core.errors import shown
 from autoad_core.space import Arch, Space
 from autoad_plugins import _bayes
 from autoad_plugins._policy import Network, Policy
@@ -45,13 +49,13 @@ class Settings:
 
     Attributes:
         batch: n of eq. 5 and M of figure 1: outcomes that make an update.
-        top: K of figure 1; 0 for none.
+        top: K of figure 1, at most ``batch``; 0 for none.
         hidden: Units of each of the two LSTM layers.
         temperature: Divides the logits.
         tanh: Bounds them, 0 for no bound.
         learning_rate: Of Adam.
         spread: Initial weights are uniform in ``[-spread, spread]``.
-        bayesian: Weights are distributions; False is plain REINFORCE.
+        bayesian: Weights are distributions; False is plain REINFORCE, without sharpening and curiosity, which need them.
         deviation: Initial standard deviation of each weight.
         sharpening: Draw weights by eq. 14.
         sharpening_rate: Initial eta of eq. 14, learned for each weight.
@@ -66,11 +70,11 @@ class Settings:
     """
 
     batch: int = 8
-    top: int = 0
+    top: int = 4
     hidden: int = 50
     temperature: float = 5.0
     tanh: float = 2.5
-    learning_rate: float = 1e-2
+    learning_rate: float = 3e-2
     spread: float = 0.1
     bayesian: bool = True
     deviation: float = 0.01
@@ -80,7 +84,7 @@ class Settings:
     sequences: float = 1e6
     curiosity: float = 0.01
     replay: int = 10
-    replay_steps: int = 1
+    replay_steps: int = 4
     baseline: float = 0.8
     baseline_at_zero: bool = False
     repeats: bool = False
@@ -88,7 +92,7 @@ class Settings:
 
 PRESETS = {
     "default": Settings(),
-    "paper": Settings(learning_rate=3.5e-4, baseline_at_zero=True, repeats=True, top=4),
+    "paper": Settings(learning_rate=3.5e-4, replay_steps=1, baseline_at_zero=True, repeats=True),
 }
 MEDIANS = 10  # batches whose medians scale the gain
 
@@ -99,7 +103,7 @@ class BayesianLstm:
     Args:
         space: Where to search.
         seed: Of all randomness.
-        preset: ``default``, larger steps and no repeats, not tuned yet; or ``paper``, the settings of section V-C.
+        preset: ``default``, larger and more steps and no repeats, tuned for 200 trials; or ``paper``, section V-C.
         switches: Attributes of `Settings`, which win over the preset.
 
     Raises:
@@ -128,10 +132,10 @@ class BayesianLstm:
         self._usual_gain: float | None = start_at  # the part of the baseline that curiosity's addition has
         self._worst: float | None = None
         self._medians: deque[float] = deque(maxlen=MEDIANS)
-        self._memory: Tensor | None = None
+        self._memory = torch.zeros(s.hidden)  # what the best of the last batch feed back
         self._queue: list[Arch] = []  # sampled, not proposed yet; as chosen, not canonical
-        self._asked: dict[Arch, Arch] = {}  # by canonical architecture, as it was chosen
-        self._batch: list[tuple[Arch, float | None]] = []
+        self._asked: dict[Arch, _Sequence] = {}  # by canonical architecture
+        self._batch: list[tuple[_Sequence, float | None]] = []
         self._best: dict[Arch, tuple[float, Arch]] = {}  # by canonical architecture; the replay buffer
 
     def ask(self, n: int) -> Sequence[Arch]:
@@ -141,29 +145,32 @@ class BayesianLstm:
     def tell(self, outcomes: Sequence[Outcome]) -> None:
         """See `autoad_core.controller.Controller.tell`. Every ``batch`` outcomes make an update."""
         for outcome in outcomes:
-            chosen = self._asked.get(outcome.arch, outcome.arch)
-            self._batch.append((chosen, outcome.value))
+            sequence = self._asked.get(outcome.arch, _Sequence(outcome.arch, self._memory))
+            self._batch.append((sequence, outcome.value))
             if outcome.value is not None:
-                self._store(outcome.arch, chosen, outcome.value)
+                self._store(outcome.arch, sequence.chosen, outcome.value)
             if len(self._batch) == self.settings.batch:
                 self._learn()
 
-    def surrogate(self, theta: Tensor, actions: Tensor, advantages: Tensor) -> Tensor:
+    def surrogate(
+        self, theta: Tensor, actions: Tensor, advantages: Tensor, memory: Tensor | None = None
+    ) -> Tensor:
         """``-log p(D | theta)`` of eq. 14 to 16: the loss whose gradient is that of eq. 5, with its sign for descent.
 
         Args:
             theta: (d,) weights.
             actions: (n, T).
             advantages: (n, T), ``r_new(a_t) - b``; nothing is divided by their spread, which would cancel the reward.
+            memory: As for `Policy.log_probs`.
         """
-        return -(advantages * self.policy.log_probs(theta, actions, self._memory)).sum(1).mean()
+        return -(advantages * self.policy.log_probs(theta, actions, memory)).sum(1).mean()
 
     def imitation(self, theta: Tensor, actions: Tensor, rewards: Tensor, baseline: float) -> Tensor:
         """The loss of eq. 19: ``-log pi`` of good old sequences (n, T), weighed by ``(r - b)+``, (n,)."""
         weights = (rewards - baseline).clamp(min=0)
         return -(weights * self.policy.log_probs(theta, actions, self._memory).sum(1)).mean()
 
-    def gains(self, actions: Tensor) -> Tensor:
+    def gains(self, actions: Tensor, memory: Tensor | None = None) -> Tensor:
         """(n, T), the information gain of each action about the weights (eq. 6), in nats.
 
         How far one step of the learning rate on ``-log P(a_t | a_1:t-1)`` moves the posterior: with g its gradient at mu,
@@ -172,7 +179,7 @@ class BayesianLstm:
         """
         with torch.no_grad():
             variance = _bayes.deviation(self.rho).square()
-            squares = self.policy.squared_gradients(self.mu, actions, variance, self._memory)
+            squares = self.policy.squared_gradients(self.mu, actions, variance, memory)
             return 0.5 * self.settings.learning_rate**2 * squares
 
     def state_dict(self) -> dict[str, Any]:
@@ -189,10 +196,12 @@ class BayesianLstm:
             "baseline": [self._baseline, self._usual_gain],
             "worst": self._worst,
             "medians": list(self._medians),
-            "memory": [] if self._memory is None else [self._memory.clone()],
+            "memory": self._memory.clone(),
             "queue": [list(a) for a in self._queue],
-            "asked": [[list(a), list(b)] for a, b in self._asked.items()],
-            "batch": [[list(a), value] for a, value in self._batch],
+            "asked": [[list(a), list(s.chosen)] for a, s in self._asked.items()],
+            "asked_memory": self._stacked(list(self._asked.values())),
+            "batch": [[list(s.chosen), value] for s, value in self._batch],
+            "batch_memory": self._stacked([s for s, _ in self._batch]),
             "best": [[list(a), value, list(b)] for a, (value, b) in self._best.items()],
         }
 
@@ -208,10 +217,12 @@ class BayesianLstm:
         self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
         (self._baseline, self._usual_gain), self._worst = state["baseline"], state["worst"]
         self._medians = deque(state["medians"], MEDIANS)
-        self._memory = state["memory"][0].clone() if state["memory"] else None
+        self._memory = state["memory"].clone()
         self._queue = [tuple(a) for a in state["queue"]]
-        self._asked = {tuple(a): tuple(b) for a, b in state["asked"]}
-        self._batch = [(tuple(a), value) for a, value in state["batch"]]
+        asked = zip(state["asked"], state["asked_memory"], strict=True)
+        self._asked = {tuple(a): _Sequence(tuple(b), memory.clone()) for (a, b), memory in asked}
+        batch = zip(state["batch"], state["batch_memory"], strict=True)
+        self._batch = [(_Sequence(tuple(a), memory.clone()), value) for (a, value), memory in batch]
         self._best = {tuple(a): (value, tuple(b)) for a, value, b in state["best"]}
 
     @property
@@ -231,8 +242,12 @@ class BayesianLstm:
             self._queue = self.policy.archs(actions)[::-1]
         chosen = self._queue.pop()
         arch = self._space.canonical(chosen)
-        self._asked[arch] = chosen
+        self._asked[arch] = _Sequence(chosen, self._memory)
         return arch
+
+    def _stacked(self, sequences: list[_Sequence]) -> Tensor:
+        """(n, hidden), their memories."""
+        return torch.stack([torch.zeros_like(self._memory), *(s.memory for s in sequences)])[1:]
 
     def _draw(self) -> Tensor:
         """phi of eq. 10, differentiable in mu and rho; mu itself where weights are no distributions."""
@@ -252,36 +267,37 @@ class BayesianLstm:
 
     def _learn(self) -> None:
         """Lines 10 to 21 of algorithm 1, on a full batch."""
-        archs, rewards = self._rewards()
+        sequences, rewards = self._rewards()
         self._batch.clear()
         self._queue.clear()
         if rewards is None or not self.policy.steps:
             return
-        actions = self.policy.actions(archs)
+        actions, memory = self.policy.actions([s.chosen for s in sequences]), self._stacked(sequences)
         mean = float(rewards.mean())
         baseline = mean if self._baseline is None else self._baseline
-        self._step(self._explore(actions, rewards[:, None] - baseline + self._curiosity(actions)))
+        advantages = rewards[:, None] - baseline + self._curiosity(actions, memory)
+        self._step(self._explore(actions, advantages, memory))
         for _ in range(self.settings.replay_steps if self._best else 0):
             self._step(self._imitate(baseline))
         self._baseline = self._moved(baseline, mean)
-        self._remember(actions, rewards)
+        self._remember(actions, rewards, memory)
 
-    def _rewards(self) -> tuple[list[Arch], Tensor | None]:
+    def _rewards(self) -> tuple[list[_Sequence], Tensor | None]:
         """The batch's sequences and rewards (n,); None while nothing was ever rewarded."""
         values = [v for _, v in self._batch if v is not None]
         if values:
             self._worst = min(values) if self._worst is None else min(self._worst, *values)
-        archs = [a for a, _ in self._batch]
+        sequences = [s for s, _ in self._batch]
         if self._worst is None:
-            return archs, None
-        return archs, torch.tensor([self._worst if v is None else v for _, v in self._batch])
+            return sequences, None
+        return sequences, torch.tensor([self._worst if v is None else v for _, v in self._batch])
 
-    def _curiosity(self, actions: Tensor) -> Tensor:
+    def _curiosity(self, actions: Tensor, memory: Tensor | None = None) -> Tensor:
         """(n, T), what eq. 7 adds to the reward, less its own moving average: b of eq. 5 is that of r_new."""
         eta = self.settings.curiosity
         if not (eta and self.settings.bayesian):
             return torch.zeros(actions.shape)
-        gains, exists = self.gains(actions), self.policy.active(actions)
+        gains, exists = self.gains(actions, memory), self.policy.active(actions)
         self._medians.append(float(gains[exists].median()))
         scale = statistics.fmean(self._medians)
         if not scale > 0:
@@ -296,12 +312,12 @@ class BayesianLstm:
         decay = self.settings.baseline
         return decay * average + (1 - decay) * value
 
-    def _explore(self, actions: Tensor, advantages: Tensor) -> Tensor:
+    def _explore(self, actions: Tensor, advantages: Tensor, memory: Tensor) -> Tensor:
         """The loss of eq. 16, or eq. 11 without sharpening, or the surrogate alone."""
         s = self.settings
 
         def loss(theta: Tensor) -> Tensor:
-            return self.surrogate(theta, actions, advantages)
+            return self.surrogate(theta, actions, advantages, memory)
 
         phi = self._draw()
         if not s.bayesian:
@@ -330,16 +346,40 @@ class BayesianLstm:
         if all(w.grad is None or bool(torch.isfinite(w.grad).all()) for w in self._weights):
             self._optimizer.step()
 
-    def _remember(self, actions: Tensor, rewards: Tensor) -> None:
+    def _remember(self, actions: Tensor, rewards: Tensor, memory: Tensor) -> None:
         """Figure 1: the mean last output of the batch's best K sequences is added to the next batch's first input."""
         if self.settings.top:
             best = rewards.topk(min(self.settings.top, len(rewards))).indices
-            self._memory = self.policy.outputs(self.mu.detach(), actions[best], self._memory).mean(0)
+            self._memory = self.policy.outputs(self.mu.detach(), actions[best], memory[best]).mean(0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sequence:
+    """An architecture as it was chosen, not canonical, and (hidden,) the memory that it was sampled under."""
+
+    chosen: Arch
+    memory: Tensor
 
 
 def _checked(settings: Settings) -> Settings:
-    """Raises ValueError for a switch outside its range."""
-    least = {"batch": 1, "hidden": 1, "top": 0, "replay": 0, "replay_steps": 1, "tanh": 0, "curiosity": 0}
+    """Raises ValueError for a switch of another type or outside its range."""
+    for field in fields(settings):
+        value, kind = getattr(settings, field.name), type(getattr(PRESETS["default"], field.name))
+        known = (int, float) if kind is float else (kind,)
+        if not isinstance(value, known) or (isinstance(value, bool) and kind is not bool):
+            raise ValueError(f"{field.name} must be {kind.__name__}, got {shown(value)}")
+        if kind is float and not math.isfinite(value):
+            raise ValueError(f"{field.name} must be finite, got {value}")
+    least = {
+        "batch": 1,
+        "hidden": 1,
+        "top": 0,
+        "replay": 0,
+        "replay_steps": 1,
+        "tanh": 0,
+        "curiosity": 0,
+        "spread": 0,
+    }
     for name, low in least.items():
         if getattr(settings, name) < low:
             raise ValueError(f"{name} must be at least {low}, got {getattr(settings, name)}")

@@ -94,7 +94,7 @@ class Policy:
         Args:
             theta: (d,).
             actions: (B, T).
-            memory: (hidden,), added to the first input: what the last iteration left behind.
+            memory: (hidden,) or (B, hidden), added to the first input: what the last iteration left behind.
         """
         return self._chosen(theta, actions, memory) * self.active(actions)
 
@@ -187,7 +187,7 @@ class Policy:
     ) -> Tensor:
         """(B, T, hidden), outputs of the last layer; what happened on the way is added to ``trace``."""
         x = weights["embedding"][(actions + self._first)[:, :-1]]
-        out = torch.cat([self._start(weights, memory).expand(len(actions), 1, -1), x], 1)
+        out = torch.cat([self._start(weights, memory).expand(len(actions), -1)[:, None], x], 1)
         for layer in range(self._network.layers):
             swept = self._sweep(weights, layer, out)
             if trace is not None:
@@ -245,7 +245,10 @@ class Policy:
         found = []
         for step, position in enumerate(self._open):
             when = self._space.choices[position].when
-            if when is None or by_name[when[0]] not in self._open:
+            # A condition on a choice that is fixed always holds where that choice exists, so its own condition counts.
+            while when is not None and by_name[when[0]] not in self._open:
+                when = self._space.choices[by_name[when[0]]].when
+            if when is None:
                 continue
             parent = self._space.choices[by_name[when[0]]]
             allowed = [i for i, option in enumerate(parent.options) if option in when[1]]

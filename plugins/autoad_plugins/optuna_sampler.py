@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,7 +33,8 @@ _ENDS: dict[TrialState, Status] = {
 class ControllerSampler(BaseSampler):
     """Proposes what a controller proposes, and tells it what came out.
 
-    Parameters outside the space are drawn uniformly. Of a study that minimizes, the controller sees the negated values.
+    Parameters outside the space are drawn uniformly. Of a study that minimizes, the controller sees the negated values; an
+    infinite value counts as a failure. A study has one objective, and trials from before the sampler are not told.
 
     Args:
         space: Its choices are the study's parameters.
@@ -68,7 +70,7 @@ class ControllerSampler(BaseSampler):
             arch = self._space.encode({k: v for k, v in trial.params.items() if k in self._names})
         except SpaceError:
             return
-        value = values[0] if state == TrialState.COMPLETE and values else None
+        value = values[0] if state == TrialState.COMPLETE and values and math.isfinite(values[0]) else None
         if value is not None and study.direction == StudyDirection.MINIMIZE:
             value = -value
         status = _ENDS[state] if value is not None or state != TrialState.COMPLETE else "failed"

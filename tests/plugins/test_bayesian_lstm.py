@@ -99,6 +99,19 @@ def test_choices_with_nothing_to_choose_take_no_step() -> None:
     assert policy(never).steps == 2
 
 
+def test_a_condition_reaches_through_a_fixed_choice() -> None:
+    """c depends on b, which has one option and depends on a: c exists where a is 1."""
+    space = Space(
+        (Choice("a", (0, 1)), Choice("b", ("x",), when=("a", (1,))), Choice("c", (1, 2), when=("b", ("x",))))
+    )
+    net = policy(space)
+    assert net.active(torch.tensor([[0, 0], [1, 0], [1, 1]])).tolist() == [
+        [True, False],
+        [True, True],
+        [True, True],
+    ]
+
+
 def test_samples_follow_the_probabilities() -> None:
     """Each of the points' frequencies within 5 standard errors: a false alarm in 20,000 for all of them together."""
     net = policy()
@@ -288,7 +301,57 @@ def test_imitation_has_the_gradient_of_equation_19() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-7)
 
 
-def test_twice_the_reward_is_another_update_unless_episodes_are_normalized() -> None:
+def explored(made: BayesianLstm, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Actions, advantages and memories of each update that ``made`` goes on to make."""
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    explore = made._explore
+
+    def spy(actions: Tensor, advantages: Tensor, memory: Tensor) -> Tensor:
+        found.append((actions, advantages, memory))
+        return explore(actions, advantages, memory)
+
+    monkeypatch.setattr(made, "_explore", spy)
+    return found
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0])
+def test_advantages_are_rewards_less_the_baseline_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, factor: float
+) -> None:
+    """No normalization: Adam takes away a constant scale in the end, but a reward twice as large is a gradient twice as large."""
+    made = controller(curiosity=0.0, batch=4)
+    found = explored(made, monkeypatch)
+    archs = made.ask(8)
+    values = [factor * reward(arch) for arch in archs]
+    made.tell([Outcome(i, a, "ok", v) for i, (a, v) in enumerate(zip(archs, values, strict=True))])
+    first, second = (torch.tensor(values[i : i + 4])[:, None].expand(-1, 4) for i in (0, 4))
+    torch.testing.assert_close(found[0][1], first - first.mean())
+    torch.testing.assert_close(found[1][1], second - first.mean())
+
+
+def test_a_sequence_is_learned_under_the_memory_that_it_was_sampled_under(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = controller(top=3)
+    learned = explored(made, monkeypatch)
+    sampled: dict[Arch, list[Tensor]] = {}
+    sample = made.policy.sample
+
+    def spy(theta: Tensor, count: int, generator: torch.Generator, memory: Tensor) -> Tensor:
+        actions = sample(theta, count, generator, memory)
+        for row in actions.tolist():
+            sampled.setdefault(tuple(row), []).append(memory)
+        return actions
+
+    monkeypatch.setattr(made.policy, "sample", spy)
+    told(made, 60)
+    assert len({tuple(m.tolist()) for _, _, memory in learned for m in memory}) > 3
+    for actions, _, memory in learned:
+        for row, mine in zip(actions.tolist(), memory, strict=True):
+            assert any(torch.equal(mine, m) for m in sampled[tuple(row)])
+
+
+def test_twice_the_reward_is_another_gradient_unless_episodes_are_normalized() -> None:
     """The supplement of Chang et al. on neural batch sampling proves it: with one reward at an episode's end, normalized
     by that episode's own scale, the reward cancels out."""
     made = controller(bayesian=False, curiosity=0)
@@ -364,6 +427,13 @@ def test_a_failure_counts_as_the_worst_so_far() -> None:
         ({"batch": 0}, "batch must be at least 1"),
         ({"temperature": 0.0}, "temperature must be positive"),
         ({"baseline": 1.5}, "baseline must be from 0 to 1"),
+        ({"batch": 2.5}, "batch must be int, got 2.5"),
+        ({"batch": "8"}, "batch must be int, got '8'"),
+        ({"replay": True}, "replay must be int, got True"),
+        ({"bayesian": 1}, "bayesian must be bool, got 1"),
+        ({"tanh": math.nan}, "tanh must be finite"),
+        ({"curiosity": math.inf}, "curiosity must be finite"),
+        ({"spread": -1.0}, "spread must be at least 0"),
     ],
 )
 def test_wrong_switches_are_named(switches: dict[str, Any], error: str) -> None:

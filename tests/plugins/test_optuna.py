@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 
@@ -126,17 +130,20 @@ def test_failures_and_pruned_trials_are_told_as_such() -> None:
             raise RuntimeError
         if trial.number == 1:
             raise optuna.TrialPruned
-        return 1.0
+        return 1.0 if trial.number == 2 else -math.inf
 
-    study.optimize(objective, n_trials=3, catch=RuntimeError)
-    assert [(o.status, o.value) for o in spy.told] == [("failed", None), ("pruned", None), ("ok", 1.0)]
+    study.optimize(objective, n_trials=4, catch=RuntimeError)
+    told = [(o.status, o.value) for o in spy.told]
+    assert told == [("failed", None), ("pruned", None), ("ok", 1.0), ("failed", None)]
 
 
 @pytest.mark.parametrize(
-    "controller", [RegularizedEvolution(SPACE, 0, population=6, sample=3), BayesianLstm(SPACE, 0, hidden=8)]
+    "make", [partial(RegularizedEvolution, population=6, sample=3), partial(BayesianLstm, hidden=8)]
 )
-def test_controllers_find_the_best_in_a_study(controller: Controller) -> None:
-    assert searched(controller, 80).best_value > 0.85
+def test_controllers_learn_in_a_study(make: Callable[..., Controller]) -> None:
+    """Mean of trials 16 to 48 of four studies; uniform proposals have 0.5 with a standard error of 0.02."""
+    values = [[t.value for t in searched(make(SPACE, seed), 48).trials[16:]] for seed in range(4)]
+    assert np.mean(values) > 0.58
 
 
 def test_other_parameters_are_drawn_and_other_studies_passed_over() -> None:
