@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import autoad_core.config as configuration
 from autoad_core import modelfile, run, simulate
@@ -44,6 +45,9 @@ def start(
     Raises:
         AutoADError: Before anything is written, for a wrong configuration or data; `RunError` for the folder; `Interrupted`.
     """
+    torch.set_num_threads(
+        1
+    )  # sums of a controller with networks must not depend on the cores; workers do the work
     if config.table is not None:
         return simulate.start(config, folder, plugins, progress, stop)
     warm_up()
@@ -66,6 +70,7 @@ def resume(
     Raises:
         RunError: Not a run, in use, or made from data that has changed since.
     """
+    torch.set_num_threads(1)
     with run.open_run(folder) as opened:
         if (result := opened.result()) is not None:
             return result

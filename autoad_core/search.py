@@ -34,6 +34,7 @@ from autoad_core.spec import Spec
 from autoad_core.trial import Job, trial_seed
 
 POLL_SECONDS = 0.5
+_Point = tuple[Arch, float, bool]  # what is trained, its share of the budget, whether from shared weights
 
 
 class Progress(Protocol):
@@ -133,7 +134,7 @@ class Engine:
     _results: dict[int, dict[str, Any]] = field(init=False)  # finished, by trial, waiting for their turn
     _jobs: dict[int, Record] = field(default_factory=dict)  # proposed, by trial, not in the journal yet
     _ready: list[Job] = field(default_factory=list)  # proposed, waiting for a worker
-    _seen: dict[tuple[Arch, float], int] = field(default_factory=dict)  # the trial that trains a point
+    _seen: dict[_Point, int] = field(default_factory=dict)  # the trial that trains a point
 
     def __post_init__(self) -> None:
         self.journal = Journal(self.run)
@@ -240,7 +241,7 @@ class Engine:
                 self.limits.seed, number if life.phase.name == "full" else number - life.first
             ),
             "cost": round(cost * life.phase.fraction, 3),
-            "cached": self._seen.get((arch, life.phase.fraction)),
+            "cached": self._seen.get((arch, life.phase.fraction, life.phase.sharing)),
         }
         if life.phase.sharing:
             record["pool"] = max(0, (number - life.first) // self.limits.lag - 1) * self.limits.lag
@@ -268,16 +269,13 @@ class Engine:
         return Job(record["id"], spec, record["seed"], record["budget"], record.get("pool"))
 
     def _advance(self, life: _Life, merged: int) -> None:
-        """Have the pool of shared weights after ``merged`` trials of the phase.
-
-        The one before it is still in use, and the one before that would be, had the journal lost its last lines.
-        """
+        """Have the pool of shared weights after ``merged`` trials of the phase; the two before it are still in use."""
         lag, folder = self.limits.lag, self.run.shared
         if merged == 0:
             return
         batch = self.journal.records[life.first + merged - lag : life.first + merged]
         trained = [r["id"] for r in batch if r["status"] == "ok" and r["cached"] is None]
-        sharing.advance(folder, merged - lag, trained, merged)
+        sharing.advance(folder, max(0, merged - 2 * lag), merged - lag, trained, merged)
         sharing.pool_file(folder, merged - 3 * lag).unlink(missing_ok=True)
 
     def _submit(self) -> None:
@@ -326,7 +324,7 @@ class Engine:
 
     def _remember(self, record: Record) -> None:
         if record["cached"] is None and record["status"] != "skipped":
-            self._seen[tuple(record["arch"]), record["budget"]] = record["id"]
+            self._seen[tuple(record["arch"]), record["budget"], "pool" in record] = record["id"]
 
     def _tell(self, life: _Life, upto: int) -> None:
         """Tell the controller outcomes up to trial ``upto``, one by one, and keep its state now and then."""

@@ -1,10 +1,10 @@
 """Weight sharing between the children of a search (Li et al., eq. 3), so that none has to begin from nothing.
 
-The shared weights are a pool of tensors, keyed by their place in the network and the operation with its shapes. A child
-starts from what the pool has for it, and trains. Eq. 3 estimates the gradient by the mean over sampled children: so a pool's
-next state has, under each key, the mean of what a batch's children made of it. Where the pool had nothing, each child began
-elsewhere, and the mean of two unlike networks is none: there the first child's weights enter. Children count in the order of
-their trials, so that sums round alike whatever order they finished in.
+The shared weights are a pool of parameters, keyed by their place in the network and the operation with its shapes. A child
+starts from what the pool has for it, and trains. Eq. 3 estimates the gradient by the mean over sampled children: so the pool
+moves, under each key, by the mean of the steps that a batch's children made from where they started. Where their start had
+nothing, each child began elsewhere, and the mean of two unlike networks is none: there the first child's weights enter, if no
+earlier batch's have. Children count in the order of their trials, so that sums round alike whatever order they finished in.
 
 The files, in ``state/shared`` of a run: ``pool-N`` after the first N trials, and ``trial-I`` as child I left its weights.
 """
@@ -26,15 +26,14 @@ Pool = Mapping[str, Tensor]
 
 
 def weights(network: nn.Module) -> dict[str, Tensor]:
-    """The network's own floating point tensors, parameters and buffers, under the keys of a pool."""
+    """The network's own parameters, under the keys of a pool. Running statistics are not shared: steps of them do not add up."""
     found = {}
     for place, module in network.named_modules():
         operation = f"{type(module).__module__}.{type(module).__qualname__}"
-        own = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
+        own = dict(module.named_parameters(recurse=False))
         shapes = ",".join("x".join(map(str, tensor.shape)) for tensor in own.values())
         for name, tensor in own.items():
-            if tensor.is_floating_point():
-                found[f"{place}.{name} {operation} {shapes}"] = tensor.detach()
+            found[f"{place}.{name} {operation} {shapes}"] = tensor.detach()
     return found
 
 
@@ -72,30 +71,37 @@ def leave(network: nn.Module, folder: Path, trial: int) -> None:
     _write(child_file(folder, trial), weights(network))
 
 
-def advance(folder: Path, merged: int, trials: Sequence[int], to: int) -> None:
-    """Make the pool after ``to`` trials from the one after ``merged`` and the children of ``trials``, in order.
+def advance(folder: Path, start: int, before: int, trials: Sequence[int], to: int) -> None:
+    """Make the pool after ``to`` trials: that after ``before``, moved by the children of ``trials``, in order.
 
-    What no later pool needs is removed; where the pool is there already, nothing else is done.
+    The children's files are removed; where the pool is there already, nothing else is done.
+
+    Args:
+        folder: Of the files.
+        start: How many trials the pool held that the children started from; 0 for none.
+        before: How many the newest pool holds; 0 for none.
+        trials: Those of the batch that were trained.
+        to: How many the new pool holds.
 
     Raises:
         RunError: A file that it needs is missing or damaged.
     """
     target = pool_file(folder, to)
     if not target.exists():
-        before = _read(pool_file(folder, merged)) if merged else {}
-        _write(target, merge(before, [_read(child_file(folder, trial)) for trial in trials]))
+        begun, newest = (_read(pool_file(folder, n)) if n else {} for n in (start, before))
+        _write(target, merge(begun, newest, [_read(child_file(folder, trial)) for trial in trials]))
     for trial in trials:
         child_file(folder, trial).unlink(missing_ok=True)
 
 
-def merge(pool: Pool, children: Sequence[Pool]) -> dict[str, Tensor]:
-    """The next pool; see the module."""
+def merge(start: Pool, newest: Pool, children: Sequence[Pool]) -> dict[str, Tensor]:
+    """``newest`` moved by what ``children`` made of ``start``; see the module."""
     found: dict[str, list[Tensor]] = {}
     for child in children:
         for key, tensor in child.items():
             found.setdefault(key, []).append(tensor)
-    new = {key: torch.stack(each).mean(0) if key in pool else each[0] for key, each in found.items()}
-    return {**pool, **new}
+    moved = {k: newest[k] + (torch.stack(each) - start[k]).mean(0) for k, each in found.items() if k in start}
+    return {k: each[0] for k, each in found.items()} | {**newest} | moved
 
 
 def _read(path: Path) -> dict[str, Tensor]:

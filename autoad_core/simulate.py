@@ -155,18 +155,22 @@ def _result(config: Config, table: Table, found: list[Record], at_random: list[R
     assert given is not None
     task = table.tasks[given.task]
     values = {part: lookup(table, given, part) for part in PARTS}
-    seeds = table.seeds(given.task, score=given.score, anomalies=given.anomalies)
-    spread = 1.96 * float(np.sqrt(np.nanmean(np.nanvar(seeds, axis=1, ddof=1)))) if len(seeds) else 0.0
+    repeated = {
+        part: table.seeds(given.task, score=given.score, anomalies=given.anomalies, part=part)
+        for part in PARTS
+    }
+    spread = {
+        part: 1.96 * float(np.sqrt(np.nanmean(np.nanvar(seeds, axis=1, ddof=1)))) if len(seeds) else 0.0
+        for part, seeds in repeated.items()
+    }
 
     def row(name: str, arch: Arch) -> dict[str, Any]:
         out: dict[str, Any] = {"name": name, "score": given.score}
         for part in PARTS:
             v = values[part][arch]
             assert v is not None  # it was the best of something
-            out[part] = {
-                "auroc": {"value": v, "low": max(0.0, v - spread), "high": min(1.0, v + spread)},
-                "sets": {},
-            }
+            ends = {"low": max(0.0, v - spread[part]), "high": min(1.0, v + spread[part])}
+            out[part] = {"auroc": {"value": v, **ends}, "sets": {}}
         return out | {"spec": Spec.from_values(task.space.decode(arch)).to_dict()}
 
     trained = {arch: v for arch, v in values["validation"].items() if v is not None}
@@ -183,7 +187,7 @@ def _result(config: Config, table: Table, found: list[Record], at_random: list[R
         "counts": {s: statuses.count(s) for s in ("ok", "failed", "skipped", "cached")},
         "aggregate": given.anomalies,
         "intervals": "1.96 standard deviations of training with another seed"
-        if len(seeds)
+        if len(repeated["test"])
         else "no intervals, for nothing was trained twice",
         "space": task.space.size,
         "groups": list(task.sets),

@@ -10,7 +10,9 @@ and test.
 from __future__ import annotations
 
 import json
+import math
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
 from numpy.typing import NDArray
 
 from autoad_core.errors import DataError
@@ -26,7 +29,9 @@ from autoad_core.space import Arch, Choice, Space
 
 UNIT = 65535  # AUROCs are kept as unsigned integers of 16 bits
 BUDGETS = (1.0, 0.25)
+BEST_OF = ("own", "sum")  # the scores that `autoad search` chooses from
 MOST_BYTES = 2**28  # of one array, unpacked
+_DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError, SyntaxError)
 
 Part = Literal["validation", "test"]
 PARTS: tuple[Part, ...] = ("validation", "test")
@@ -90,9 +95,12 @@ class Table:
         try:
             with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 meta = json.loads(str(file["meta"]))
-                tasks = {name: _task(file, name, **given) for name, given in meta["tasks"].items()}
+                tasks = {
+                    name: _task(file, name, len(meta["columns"]), **given)
+                    for name, given in meta["tasks"].items()
+                }
                 return cls(tuple(meta["columns"]), tuple(meta["warnings"]), tasks, meta["about"])
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except (*_DAMAGE, zlib.error, zipfile.BadZipFile) as error:
             raise DataError(f"{path}: is no table of architectures ({error}); get the file again") from error
 
     def values(
@@ -102,7 +110,7 @@ class Table:
 
         Args:
             task: Name.
-            score: One of `columns`, or ``best`` for the better of ``own`` and ``sum``.
+            score: One of `columns`, or ``best`` for the one of ``own`` and ``sum`` that is better on validation.
             anomalies: One of the task's sets, or ``minimum`` or ``mean`` over them.
             part: Where they were measured.
             budget: 1.0 or 0.25.
@@ -111,17 +119,19 @@ class Table:
             DataError: An unknown name.
         """
         found = self._task(task)
-        at = found.aurocs[:, _index(BUDGETS, budget, "budget"), _index(PARTS, part, "part")]
-        return self._reduced(at, found, score, anomalies)
+        _index(PARTS, part, "part")
+        return self._reduced(
+            found.aurocs[:, _index(BUDGETS, budget, "budget")], found, score, anomalies, part
+        )
 
     def seeds(
         self, task: str, *, score: str, anomalies: str, part: Part = "validation"
     ) -> NDArray[np.float64]:
         """(m, seeds) AUROCs of the architectures that were trained with several seeds, the first one included."""
         found = self._task(task)
-        p = _index(PARTS, part, "part")
-        every = np.concatenate([found.aurocs[found.repeated, :1, p], found.repeats[:, :, p]], axis=1)
-        return self._reduced(every, found, score, anomalies)
+        _index(PARTS, part, "part")
+        every = np.concatenate([found.aurocs[found.repeated, :1], found.repeats], axis=1)
+        return self._reduced(every, found, score, anomalies, part)
 
     def value(
         self,
@@ -158,17 +168,18 @@ class Table:
         return self.tasks[name]
 
     def _reduced(
-        self, aurocs: NDArray[np.uint16], task: Task, score: str, anomalies: str
+        self, aurocs: NDArray[np.uint16], task: Task, score: str, anomalies: str, part: Part
     ) -> NDArray[np.float64]:
-        """(..., columns, sets) to (...)."""
-        values = np.where(aurocs == 0, np.nan, aurocs / UNIT)
-        names = ("own", "sum") if score == "best" else (score,)
-        columns = [values[..., _index(self.columns, name, "score"), :] for name in names]
+        """(..., parts, columns, sets) to (...)."""
+        if score == "best":
+            known = [self._reduced(aurocs, task, name, anomalies, "validation") for name in BEST_OF]
+            own, other = (self._reduced(aurocs, task, name, anomalies, part) for name in BEST_OF)
+            return np.where(known[0] >= known[1], own, other)
+        at = aurocs[..., PARTS.index(part), _index(self.columns, score, "score"), :]
+        values = np.where(at == 0, np.nan, at / UNIT)
         if anomalies in AGGREGATES:
-            one = [AGGREGATES[anomalies](np.moveaxis(c, -1, 0)) for c in columns]  # type: ignore[index]
-        else:
-            one = [c[..., _index(task.sets, anomalies, "anomalies")] for c in columns]
-        return np.max(one, axis=0)  # type: ignore[no-any-return]
+            return AGGREGATES[anomalies](np.moveaxis(values, -1, 0))  # type: ignore[index]
+        return np.asarray(values[..., _index(task.sets, anomalies, "anomalies")])
 
 
 def _index(known: tuple[Any, ...], value: Any, what: str) -> int:
@@ -177,13 +188,28 @@ def _index(known: tuple[Any, ...], value: Any, what: str) -> int:
     return known.index(value)
 
 
-def _task(file: Any, name: str, sets: list[str], choices: list[dict[str, Any]]) -> Task:
+def _task(file: Any, name: str, columns: int, sets: list[str], choices: list[dict[str, Any]]) -> Task:
     space = Space(tuple(Choice(c["name"], tuple(c["options"])) for c in choices))
-    return Task(space, tuple(sets), *(_read(file, f"{name}.{key}") for key in ARRAYS))
+    arrays = {key: _read(file, f"{name}.{key}") for key in ARRAYS}
+    n, last = len(arrays["archs"]), (len(PARTS), columns, len(sets))
+    shapes = {
+        "archs": (n, len(choices)),
+        "aurocs": (n, len(BUDGETS), *last),
+        "repeats": (*arrays["repeats"].shape[:2], *last),
+        "repeated": arrays["repeats"].shape[:1],
+        "seconds": (n, len(BUDGETS)),
+    }
+    for key, array in arrays.items():
+        if array.shape != shapes.get(key, (n,)):
+            raise ValueError(f"{name}.{key} has shape {array.shape}")
+    return Task(space, tuple(sets), **arrays)
 
 
 def _read(file: Any, name: str) -> Any:
-    array = file[name]
-    if array.nbytes > MOST_BYTES:
+    """An array, once its header has told that it is no larger than may be."""
+    with file.zip.open(f"{name}.npy") as member:
+        header = {(1, 0): read_array_header_1_0, (2, 0): read_array_header_2_0}[read_magic(member)]
+        shape, _, dtype = header(member)
+    if math.prod(shape) * dtype.itemsize > MOST_BYTES:
         raise ValueError(f"{name} is larger than {MOST_BYTES} bytes")
-    return array
+    return file[name]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from torch import nn
 
@@ -99,9 +100,13 @@ def outcome(job: Job, shared: Path) -> dict[str, Any]:
         return {"status": "failed", "value": None, "error": "NaN", "warnings": []}
     if job.pool is not None:
         child = nn.Linear(rng.randint(1, 2), 1)
-        sharing.adopt(child, sharing.pool_file(shared, job.pool)) if job.pool else None
-        nn.init.constant_(child.bias, child.bias.item() + rng.random() if job.pool else rng.random())
-        nn.init.constant_(child.weight, rng.random())
+        nn.init.zeros_(child.weight)
+        nn.init.zeros_(child.bias)
+        if job.pool:
+            sharing.adopt(child, sharing.pool_file(shared, job.pool))
+        with torch.no_grad():
+            child.bias += rng.random()
+            child.weight += rng.random()
         sharing.leave(child, shared, job.id)
     return {"status": "ok", "value": rng.random(), "score": "own", "validation": {}, "warnings": []}
 
@@ -335,6 +340,18 @@ def test_a_trial_starts_from_the_batches_before_the_last(tmp_path: Path) -> None
     assert set(pools[40:]) == {None}
     left = sorted(path.name for path in run.shared.glob("pool-*"))
     assert left == ["pool-24.safetensors", "pool-28.safetensors", "pool-32.safetensors"]
+
+
+def test_random_search_is_not_answered_by_children_with_shared_weights(tmp_path: Path) -> None:
+    """Evolution begins with the points that random search has, so without sharing they are known already."""
+    with create(tmp_path / "run", {}, {}) as run:
+        search(run, FakeExecutor(run, 3, 0), limits(), sharing=True)
+        random_phase = [r for r in run.records() if r["phase"] == "random"]
+        first = {r["id"] for r in run.records() if r["phase"] == "search"}
+    assert not any(r["cached"] in first for r in random_phase)
+    with create(tmp_path / "apart", {}, {}) as run:
+        search(run, FakeExecutor(run, 3, 0), limits())
+        assert any(r["cached"] in first for r in run.records() if r["phase"] == "random")
 
 
 def test_lost_shared_weights_are_named(tmp_path: Path) -> None:
