@@ -57,7 +57,9 @@ def train_for_real(problem: Problem, strategy: str, seed: int, trials: int) -> d
 def run(problem: Problem, root: Path, file: Path, trials: int, seeds: int, processes: int) -> None:
     """Do what is missing."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    done = {(r["strategy"], r["seed"]) for r in generate.read(file)} if file.exists() else set()
+    if file.exists():
+        generate.trim(file)
+    done = {(r["strategy"], r["seed"]) for r in found(file, trials)}
     left = [(s, seed) for seed in range(seeds) for s in BEST if (s, seed) not in done]
     if not left:
         return
@@ -72,24 +74,33 @@ def run(problem: Problem, root: Path, file: Path, trials: int, seeds: int, proce
         ):
             opened.write(json.dumps(record) + "\n")
             opened.flush()
-            print(f"{record['strategy']}, seed {record['seed']}: {max(record['values']):.4f}", flush=True)
+            print(f"{record['strategy']}, seed {record['seed']}: {best(record):.4f}", flush=True)
 
 
-def compare(problem: Problem, path: Path, file: Path) -> None:
+def found(file: Path, trials: int) -> list[dict[str, Any]]:
+    """The searches of so many trials that are there."""
+    records = generate.read(file) if file.exists() else ()
+    return [r for r in records if len(r["values"]) == trials]
+
+
+def best(record: dict[str, Any]) -> float:
+    """The best reward of a search."""
+    return max(v for v in record["values"] if v is not None)
+
+
+def compare(problem: Problem, path: Path, file: Path, trials: int) -> None:
     """Print both, best on validation after all trials and its AUROC on test."""
     table = Table.open(path)
     worth, test = rewards(table, problem), rewards(table, problem, "test")
     print("| strategy | real, validation | real, test | table, validation | table, test |")
     print("|---|---:|---:|---:|---:|")
-    real = list(generate.read(file))
+    real = found(file, trials)
     for strategy in BEST:
         mine = [r for r in real if r["strategy"] == strategy]
-        trials = len(mine[0]["values"])
-        best = [max(v for v in r["values"] if v is not None) for r in mine]
-        found = [search(path, problem, STRATEGIES[strategy], seed)[:trials] for seed in range(PREDICTING)]
-        tops = np.array([row[int(np.nanargmax(worth[row]))] for row in found])
+        predicted = [search(path, problem, STRATEGIES[strategy], seed)[:trials] for seed in range(PREDICTING)]
+        tops = np.array([row[int(np.nanargmax(worth[row]))] for row in predicted])
         cells = [
-            ", ".join(f"{v:.4f}" for v in best),
+            ", ".join(f"{best(r):.4f}" for r in mine),
             ", ".join(f"{r['test']:.4f}" for r in mine),
             *(f"{m.mean():.4f}, 95 % of searches {spread(m)}" for m in (worth[tops], test[tops])),
         ]
@@ -119,7 +130,7 @@ def main() -> None:
     problem = next(p for p in PROBLEMS if (p.task, p.score) == (given.task, given.score))
     file = given.to / f"{given.task}.{given.score}.jsonl"
     run(problem, given.data_root, file, given.trials, given.seeds, given.processes)
-    compare(problem, given.table, file)
+    compare(problem, given.table, file, given.trials)
 
 
 if __name__ == "__main__":

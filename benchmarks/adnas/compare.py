@@ -25,36 +25,20 @@ from strategies import (
     PROBLEMS,
     STRATEGIES,
     Problem,
+    Store,
     Strategy,
-    file_of,
-    load,
+    opened,
     rewards,
     todo,
 )
 
-from autoad_core.component import Kind
 from autoad_core.controller import Outcome, Status
-from autoad_core.discovery import discover
-from autoad_core.registry import Registry
 from autoad_core.space import Arch, Space
-from autoad_core.table import Table
 
 TABLE = Path(__file__).with_name("adnas.npz")
 DOCS = Path(__file__).parents[2] / "docs"
 LAG = 8  # of `autoad search`
 CHUNK = 20  # seeds between two writes
-
-
-@cache
-def opened(path: Path) -> Table:
-    """The table, once a process."""
-    return Table.open(path)
-
-
-@cache
-def registry() -> Registry:
-    """The built-in components, once a process."""
-    return discover(builtin_only=True).registry
 
 
 @cache
@@ -69,8 +53,7 @@ def propose(
     space: Space, strategy: Strategy, seed: int, count: int, worth: Callable[[Arch], float | None]
 ) -> list[Arch]:
     """The proposals of one search; ``worth`` is the reward of each, None where training failed."""
-    entry = registry().get(Kind.CONTROLLER, strategy.controller)
-    controller = entry.build(strategy.params, space=space, seed=seed)
+    controller = strategy.make(space, seed)
     asked: list[Arch] = []
     values: list[float | None] = []
     for i in range(count):
@@ -91,20 +74,20 @@ def search(path: Path, problem: Problem, strategy: Strategy, seed: int) -> list[
     return [at[arch] for arch in propose(space, strategy, seed, EVALUATIONS, lambda arch: worth[at[arch]])]
 
 
-def run(folder: Path, path: Path, seeds: int, work: Sequence[tuple[Problem, str]], processes: int) -> None:
+def run(store: Store, seeds: int, work: Sequence[tuple[Problem, str]], processes: int) -> None:
     """Do what is missing."""
-    folder.mkdir(parents=True, exist_ok=True)
+    store.folder.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context) as pool:
         for problem, name in work:
             strategy = (STRATEGIES | ABLATIONS)[name]
-            done = list(load(folder, problem, name))
+            done = list(store.load(problem, name))
             before = len(done)
             while len(done) < seeds:
                 more = range(len(done), min(len(done) + CHUNK, seeds))
-                jobs = [(path, problem, strategy, seed) for seed in more]
+                jobs = [(store.table, problem, strategy, seed) for seed in more]
                 done += [np.array(r, np.int16) for r in pool.map(search, *zip(*jobs, strict=True))]
-                np.save(file_of(folder, problem, name), np.stack(done))
+                store.save(problem, name, np.stack(done))
             if len(done) > before:
                 print(f"{problem}, {name}: {len(done)} seeds", flush=True)
 
@@ -118,14 +101,16 @@ def main() -> None:
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--table", type=Path, default=TABLE)
     parser.add_argument("--seeds", type=int, default=300)
-    parser.add_argument("--task", nargs="*", default=[p.task for p in PROBLEMS])
+    tasks = list(dict.fromkeys(p.task for p in PROBLEMS))
+    parser.add_argument("--task", nargs="*", default=tasks, choices=tasks)
     parser.add_argument("--strategy", nargs="*", default=every, choices=every)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--docs", type=Path, default=DOCS)
     given = parser.parse_args()
     problems = [p for p in PROBLEMS if p.task in given.task]
-    run(given.to, given.table, given.seeds, todo(problems, given.strategy), given.processes)
-    write(Table.open(given.table), given.to, given.docs)
+    store = Store(given.to, given.table)
+    run(store, given.seeds, todo(problems, given.strategy), given.processes)
+    write(store, given.docs)
 
 
 if __name__ == "__main__":

@@ -256,12 +256,16 @@ def done_already(path: Path) -> set[tuple[int, int, float]]:
     """Keys of the trainings in a file; a torn last line is cut off."""
     if not path.exists():
         return set()
+    trim(path)
+    return {(r["number"], r["seed"], r["fraction"]) for r in read(path)}
+
+
+def trim(path: Path) -> None:
+    """Cut off a torn last line."""
     data = path.read_bytes()
     whole = data[: data.rfind(b"\n") + 1]
     if whole != data:
         path.write_bytes(whole)
-    records = (json.loads(line) for line in whole.splitlines())
-    return {(r["number"], r["seed"], r["fraction"]) for r in records}
 
 
 def prepare(task: str, root: Path) -> tuple[Split, tuple[Any, ...]]:
@@ -290,7 +294,10 @@ def train(task: str, root: Path, folder: Path, processes: int) -> None:
         "data": split.digests(),
         "torch": torch.__version__,
     }
-    (folder / f"{task}.json").write_text(json.dumps(about))
+    kept = folder / f"{task}.json"
+    if kept.exists() and json.loads(kept.read_text()) != json.loads(json.dumps(about)):
+        raise SystemExit(f"{kept}: the data or torch differ from what was begun; choose another folder")
+    kept.write_text(json.dumps(about))
     done = done_already(path)
     left = [w for w in plan(archs) if w.key not in done]
     print(f"{task}: {len(archs)} architectures, {len(done)} trainings done, {len(left)} left", flush=True)
@@ -309,10 +316,11 @@ def train(task: str, root: Path, folder: Path, processes: int) -> None:
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
-    """Records of a task."""
+    """Records of a task; a last line that is being written is left out."""
     with path.open() as file:
         for line in file:
-            yield json.loads(line)
+            if line.endswith("\n"):
+                yield json.loads(line)
 
 
 def pack(folder: Path, to: Path) -> None:

@@ -9,15 +9,26 @@ from pathlib import Path
 import measures
 import numpy as np
 from measures import Floats, Interval
-from strategies import ABLATIONS, EVALUATIONS, PROBLEMS, STRATEGIES, TABLE_V, Problem, Rows, load, rewards
+from strategies import (
+    ABLATIONS,
+    EVALUATIONS,
+    LEARNERS,
+    PROBLEMS,
+    STRATEGIES,
+    TABLE_V,
+    Problem,
+    Rows,
+    Store,
+    opened,
+    rewards,
+)
 
 from autoad_core.table import Table
 
 MARKS = (20, 50, 100, 200)
-LEVEL = 0.01  # of the paired tests, after correction
-LEARNERS = ("full", "paper")
-SIMPLE = ("regularized-evolution", "local-search")
-SHOWN = ("random", "regularized-evolution", "local-search", "tpe", "reinforce", "full", "paper")
+LEVEL = 0.01  # of the tests, after correction
+EVOLUTION = "regularized-evolution"
+SHOWN = ("random", EVOLUTION, "local-search", "tpe", "reinforce", "full", "paper")
 
 
 @dataclass(frozen=True)
@@ -39,38 +50,47 @@ class Searches:
     ranks: Floats
 
     @property
-    def distinct(self) -> Floats:
-        """The curves with repetitions left out."""
-        return np.where(measures.first_occurrences(self.rows), self.curves, np.nan)
+    def end(self) -> Floats:
+        """(seeds,) the best of all."""
+        return np.asarray(self.best[:, -1])
+
+    @property
+    def top_five(self) -> Floats:
+        """(seeds, evaluations), mean of the five best distinct architectures so far."""
+        once = np.where(measures.first_occurrences(self.rows), self.curves, np.nan)
+        return measures.top_so_far(once)
 
 
 Found = Mapping[str, Searches]  # by strategy
 
 
-def gather(table: Table, folder: Path, problem: Problem) -> dict[str, Searches]:
-    """What is in the folder, as many seeds of each strategy as of the one that has the fewest."""
-    every = {name: load(folder, problem, name) for name in (*STRATEGIES, *ABLATIONS)}
+def gather(store: Store, problem: Problem) -> dict[str, Searches]:
+    """What is there, as many seeds of each strategy as of the one that has the fewest."""
+    every = {name: store.load(problem, name) for name in (*STRATEGIES, *ABLATIONS)}
     every = {name: rows for name, rows in every.items() if len(rows)}
     seeds = min(map(len, every.values()), default=0)
+    table = opened(store.table)
     worth, test = rewards(table, problem), rewards(table, problem, "test")
     out = {}
     for name, rows in every.items():
         curves = worth[rows[:seeds]]
         best = measures.best_so_far(curves)
         chosen = rows[np.arange(seeds), np.nanargmax(curves, axis=1)]
-        out[name] = Searches(rows[:seeds], curves, best, test[chosen], measures.rank_of(best[:, -1], worth))
+        ranks = measures.rank_of(best[:, -1], worth)
+        out[name] = Searches(rows[:seeds], curves, best, test[chosen], ranks)
     return out
 
 
-def write(table: Table, folder: Path, docs: Path) -> None:
-    """Write ``strategies.md`` and its pictures to ``docs``; says so where something is missing."""
+def write(store: Store, docs: Path) -> None:
+    """Write ``strategies.md`` and its pictures to ``docs``, or say what is missing."""
+    table = opened(store.table)
     problems = [p for p in PROBLEMS if p.task in table.tasks]
-    found = {p: gather(table, folder, p) for p in problems}
+    found = {p: gather(store, p) for p in problems}
     lacking = [f"{p}: {s}" for p in problems for s in STRATEGIES if s not in found[p]]
-    if lacking:
-        print(f"no report: not searched yet: {'; '.join(lacking)}")
+    if lacking or not problems:
+        print(f"no report: not searched yet: {'; '.join(lacking) or 'anything'}")
         return
-    ablations = gather(table, folder, TABLE_V)
+    ablations = gather(store, TABLE_V) if TABLE_V.task in table.tasks else {}
     docs.mkdir(parents=True, exist_ok=True)
     text = "\n".join(lines(table, found, ablations))
     (docs / "strategies.md").write_text(text + "\n", encoding="utf-8")
@@ -81,16 +101,18 @@ def write(table: Table, folder: Path, docs: Path) -> None:
 
 def lines(table: Table, found: Mapping[Problem, Found], ablations: Found) -> Iterator[str]:
     """The Markdown."""
-    seeds = min(len(s.rows) for f in found.values() for s in f.values())
+    counts = sorted({len(s.rows) for f in found.values() for s in f.values()})
+    seeds = " to ".join(map(str, (counts[0], *counts[1:][-1:])))
     corrected = corrections(found)
     yield "# Search strategies compared"
     yield ""
     yield f"Made by `benchmarks/adnas/compare.py`: {seeds} searches of {EVALUATIONS} evaluations for each strategy and problem,"
     yield "looked up in [AD-NAS-Bench](../benchmarks/adnas/DATASHEET.md). Figures are AUROCs on validation, which is what a"
     yield "search sees, unless test is said. Brackets are 95 % intervals of the mean over seeds. Tests against random search"
-    yield f"are Wilcoxon signed-rank tests of pairs with the same seed, corrected for all {len(corrected)} of them (Holm); a"
-    yield f"difference counts below {LEVEL}. `full` is `bayesian-lstm` as it comes, `paper` its preset with the published"
-    yield "settings; the other names of parts are `full` with only those parts switched on."
+    yield f"are Student's paired tests over seeds, corrected for all {len(corrected)} of them (Holm); a difference counts below"
+    yield f"{LEVEL}. All other intervals stand for themselves, uncorrected. `full` is `bayesian-lstm` as it comes, `paper` its"
+    yield "preset with the published settings; the rows between are its parts, alone or on top of plain REINFORCE or of weights"
+    yield "that are distributions, with the other settings of `full`."
     yield ""
     yield "## In short"
     yield ""
@@ -111,7 +133,7 @@ def lines(table: Table, found: Mapping[Problem, Found], ablations: Found) -> Ite
     yield "![Figure 3](strategies-figure-3.svg)"
     yield ""
     yield from claims(found)
-    if set(ABLATIONS) <= set(ablations):
+    if {"random", *LEARNERS, *ABLATIONS} <= set(ablations):
         yield ""
         yield from table_v(ablations)
 
@@ -128,7 +150,7 @@ def heading(table: Table, problem: Problem) -> str:
 def corrections(found: Mapping[Problem, Found]) -> dict[tuple[Problem, str], float]:
     """Corrected p-values against random at the end, of every strategy on every problem."""
     ps = {
-        (problem, name): measures.paired_p(each.best[:, -1], strategies["random"].best[:, -1])
+        (problem, name): measures.paired_p(each.end, strategies["random"].end)
         for problem, strategies in found.items()
         for name, each in strategies.items()
         if name != "random"
@@ -138,28 +160,35 @@ def corrections(found: Mapping[Problem, Found]) -> dict[tuple[Problem, str], flo
 
 
 def goals(found: Mapping[Problem, Found], corrected: Mapping[tuple[Problem, str], float]) -> Iterator[str]:
-    """Who wins, and what was hoped for of the full controller and the paper's."""
+    """Who wins, and how the strategies stand to random search and to evolution."""
     for problem, strategies in found.items():
-        ranked = sorted(strategies, key=lambda name: -strategies[name].best[:, -1].mean())
-        ends = [f"{name} {strategies[name].best[:, -1].mean():.4f}" for name in (*ranked[:3], "random")]
+        ranked = sorted(strategies, key=lambda name: -strategies[name].end.mean())
+        ends = [f"{name} {strategies[name].end.mean():.4f}" for name in (*ranked[:3], "random")]
         yield f"- {problem}: best after {EVALUATIONS} evaluations are {', '.join(ends[:3])}; {ends[3]}."
-    for name in (*LEARNERS, *SIMPLE):
-        above, below, quick, level = [], [], [], []
-        for problem, strategies in found.items():
-            mine, random = strategies[name].best, strategies["random"].best
-            gain = measures.mean(mine[:, -1] - random[:, -1])
-            if corrected[problem, name] < LEVEL:
-                (above if gain.value > 0 else below).append(problem)
-            needed = measures.evaluations_to(mine, random[:, -1].mean())
-            if needed is not None and needed <= EVALUATIONS // 2:
-                quick.append(problem)
-            if measures.mean(mine[:, -1] - strategies[SIMPLE[0]].best[:, -1]).high >= 0:
-                level.append(problem)
-        beside = f"; it is not below regularized evolution on {len(level)}" if name != SIMPLE[0] else ""
-        yield (
-            f"- `{name}` is above random on {len(above)} of {len(found)} problems and below it on {len(below)}; "
-            f"it reaches random's best of {EVALUATIONS} in half the evaluations on {len(quick)}{beside}."
+    yield ""
+    yield f"On how many of the {len(found)} problems a strategy is"
+    yield ""
+    titles = (
+        "above random",
+        "below random",
+        "random's best in half the evaluations",
+        "mean below evolution's",
+    )
+    yield f"| | {' | '.join(titles)} | shown to be below evolution |"
+    yield "|---|---:|---:|---:|---:|---:|"
+    for name in (s for s in STRATEGIES if s != "random"):
+        gains = {p: measures.mean(f[name].end - f["random"].end).value for p, f in found.items()}
+        differs = [p for p in found if corrected[p, name] < LEVEL]
+        needed = [measures.evaluations_to(f[name].best, f["random"].end.mean()) for f in found.values()]
+        beside = [measures.mean(f[name].end - f[EVOLUTION].end) for f in found.values()]
+        counts = (
+            sum(gains[p] > 0 for p in differs),
+            sum(gains[p] < 0 for p in differs),
+            sum(n is not None and n <= EVALUATIONS // 2 for n in needed),
+            sum(b.value < 0 for b in beside),
+            sum(b.high < 0 for b in beside),
         )
+        yield f"| {name} | " + " | ".join(map(str, counts)) + " |"
 
 
 def progress(strategies: Found, corrected: Mapping[str, float]) -> Iterator[str]:
@@ -167,12 +196,12 @@ def progress(strategies: Found, corrected: Mapping[str, float]) -> Iterator[str]
     marks = " | ".join(f"at {m}" for m in MARKS)
     yield f"| strategy | {marks} | p against random | evaluations to random's best | rank at {MARKS[-1]} | test |"
     yield "|---|" + "---:|" * (len(MARKS) + 4)
-    target = float(strategies["random"].best[:, -1].mean())
+    random = strategies["random"].end
     for name in STRATEGIES:
         each = strategies[name]
         cells = [shown(measures.mean(each.best[:, m - 1])) for m in MARKS]
-        needed = measures.evaluations_to(each.best, target)
-        low, high = measures.evaluations_interval(each.best, target)
+        needed = measures.evaluations_to(each.best, random.mean())
+        low, high = measures.evaluations_interval(each.best, random)
         cells += [
             "" if name == "random" else p_value(corrected[name]),
             f"{count(needed)} [{count(low)}, {count(high)}]",
@@ -181,68 +210,92 @@ def progress(strategies: Found, corrected: Mapping[str, float]) -> Iterator[str]
         ]
         yield f"| {name} | " + " | ".join(cells) + " |"
     yield ""
-    yield f"Evaluations to random's best: when the mean of the best so far reaches {target:.4f}, random's mean at"
-    yield f"{EVALUATIONS}; bootstrap interval over seeds. Rank: median rank in the whole table of the best found. Test: its"
-    yield "AUROC on test."
+    yield f"Evaluations to random's best: when the mean of the best so far reaches {random.mean():.4f}, random's mean at"
+    yield f"{EVALUATIONS}; bootstrap interval over pairs of seeds. Rank: median rank in the whole table of the best found."
+    yield "Test: its AUROC on test."
 
 
 def claims(found: Mapping[Problem, Found]) -> Iterator[str]:
-    """Figure 3, claim by claim."""
+    """Figure 3, claim by claim, each against random search."""
+    yield "1. *The top five so far are consistently above random's.* The difference after 20, 50, 100 and 200 evaluations."
+    yield "2. *The mean per 20 evaluations rises, as random's does not.* From the first 20 to the last, less random's change."
+    yield "3. *The standard deviation per 20 drops, compared with random's.* From the first 20 to the last, less random's."
     for name in LEARNERS:
-        yield f"`{name}`:"
         yield ""
+        yield f"| `{name}` | top five | mean per 20 | standard deviation per 20 |"
+        yield "|---|---|---|---|"
         for problem, strategies in found.items():
             mine, random = strategies[name], strategies["random"]
-            top = [
-                measures.mean(
-                    measures.top_so_far(mine.distinct)[:, m - 1]
-                    - measures.top_so_far(random.distinct)[:, m - 1]
-                )
-                for m in MARKS
-            ]
-            means, spreads = measures.per_block(mine.curves)
-            rise = measures.mean(means[:, -1] - means[:, 0])
-            drop = measures.mean(spreads[:, -1] - spreads[:, 0])
-            yield (
-                f"- {problem}: the top five so far are above random's at {where(top)}; "
-                f"by {signed(top[-1])} at {MARKS[-1]}. From the first 20 to the last, the mean per 20 {moved(rise)} "
-                f"by {signed(rise)}; the standard deviation {moved(drop)} by {signed(drop)}."
+            tops = [measures.mean((mine.top_five - random.top_five)[:, m - 1]) for m in MARKS]
+            above = sum(t.low > 0 for t in tops)
+            first = (
+                "holds"
+                if above == len(MARKS)
+                else f"holds at {above} of {len(MARKS)}"
+                if above
+                else "does not hold"
             )
-        yield ""
+            changes = [
+                measures.mean((a[:, -1] - a[:, 0]) - (b[:, -1] - b[:, 0]))
+                for a, b in zip(
+                    measures.per_block(mine.curves), measures.per_block(random.curves), strict=True
+                )
+            ]
+            rises, drops = changes
+            cells = [
+                f"{first}: " + ", ".join(f"{t.value:+.4f}" for t in tops),
+                f"{verdict(rises, 1)}: {signed(rises)}",
+                f"{verdict(drops, -1)}: {signed(drops)}",
+            ]
+            yield f"| {problem} | " + " | ".join(cells) + " |"
 
 
 def table_v(found: Found) -> Iterator[str]:
     """Table V, with the settings of both presets."""
-    yield "Table V, on Fashion-MNIST with CIFAR-10 as anomalies and the score `own`, as in the paper. Published there, in"
-    yield "percent: eta 0, 0.01, 0.1 gave 96.51, 98.50, 98.41 after 200; replay 0, 5, 10 gave 98.00, 98.04, 98.12."
-    for name, preset in (("full", "the defaults"), ("paper", "the paper's settings")):
+    seeds = len(found["random"].rows)
+    yield f"Table V, on Fashion-MNIST with CIFAR-10 as anomalies and the score `own`, as in the paper, over {seeds} seeds."
+    yield "Published there, in percent: after 200, eta 0, 0.01, 0.1 gave 96.51, 98.50, 98.41 and replay 0, 5, 10 gave 98.00,"
+    yield "98.04, 98.12."
+    for name in LEARNERS:
         yield ""
-        yield f"| {preset} | at 20 | at 100 | at 200 | mean of all | standard deviation |"
+        yield f"| `{name}` | at 20 | at 100 | at 200 | mean of all | standard deviation |"
         yield "|---|---:|---:|---:|---:|---:|"
-        variants = {
-            "curiosity 0": f"{name}, curiosity 0",
-            "curiosity 0.01, replay 10": name,
-            "curiosity 0.1": f"{name}, curiosity 0.1",
-            "replay 0": f"{name}, replay 0",
-            "replay 5": f"{name}, replay 5",
-        }
-        for label, key in variants.items():
+        for key in (name, *(k for k in ABLATIONS if k.startswith(f"{name},"))):
             each = found[key]
             cells = [shown(measures.mean(each.best[:, m - 1])) for m in (20, 100, 200)]
-            spread = np.nanstd(each.curves, axis=1)
-            cells += [shown(measures.mean(np.nanmean(each.curves, axis=1))), shown(measures.mean(spread))]
+            cells += [
+                shown(measures.mean(np.nanmean(each.curves, axis=1))),
+                shown(measures.mean(spread(each))),
+            ]
+            label = key.removeprefix(f"{name}, ") if key != name else "curiosity 0.01, replay 10"
             yield f"| {label} | " + " | ".join(cells) + " |"
+        none, more = found[f"{name}, curiosity 0"], found[f"{name}, curiosity 0.1"]
+        without, five = found[f"{name}, replay 0"], found[f"{name}, replay 5"]
+        whole = found[name]
         yield ""
-        for label, a, b in (
-            ("curiosity 0.01 against none", name, f"{name}, curiosity 0"),
-            ("curiosity 0.1 against 0.01", f"{name}, curiosity 0.1", name),
-            ("replay 10 against none", name, f"{name}, replay 0"),
-            ("replay 10 against 5", name, f"{name}, replay 5"),
+        for claim, a, b, at in (
+            ("without curiosity the result after 200 is worse", whole, none, (200,)),
+            ("more curiosity (0.1 against 0.01) is better after 20 and 100", more, whole, (20, 100)),
+            ("a buffer of 10 is better than none after 20, 100 and 200", whole, without, (20, 100, 200)),
+            ("a buffer of 10 is better than one of 5 after 200", whole, five, (200,)),
         ):
-            gain = measures.mean(found[a].best[:, -1] - found[b].best[:, -1])
-            p = measures.paired_p(found[a].best[:, -1], found[b].best[:, -1])
-            holds = "no difference shown" if p >= LEVEL else "better" if gain.value > 0 else "worse"
-            yield f"- {label}, at 200: {holds}, {signed(gain)}, {p_value(p)} (uncorrected)."
+            gains = [measures.mean(a.best[:, m - 1] - b.best[:, m - 1]) for m in at]
+            verdicts = [f"{verdict(g, 1)} at {m}: {signed(g)}" for g, m in zip(gains, at, strict=True)]
+            yield f"- *{claim[0].upper()}{claim[1:]}*: {'; '.join(verdicts)}."
+        wider = [measures.mean(spread(b) - spread(a)) for a, b in ((none, whole), (whole, more))]
+        texts = [f"{verdict(w, 1)}: {signed(w)}" for w in wider]
+        yield f"- *The standard deviation grows with eta*: from 0 to 0.01 {texts[0]}; from 0.01 to 0.1 {texts[1]}."
+
+
+def spread(each: Searches) -> Floats:
+    """(seeds,) standard deviation of all rewards of a search."""
+    return np.asarray(np.nanstd(each.curves, axis=1))
+
+
+def verdict(change: Interval, sign: int) -> str:
+    """Whether a change of this sign is shown, the opposite, or neither."""
+    low, high = sorted((sign * change.low, sign * change.high))
+    return "holds" if low > 0 else "the opposite holds" if high < 0 else "not shown"
 
 
 def shown(interval: Interval) -> str:
@@ -253,17 +306,6 @@ def shown(interval: Interval) -> str:
 def signed(interval: Interval) -> str:
     """A difference with its interval."""
     return f"{interval.value:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"
-
-
-def moved(change: Interval) -> str:
-    """What the sign of a change is, where the interval leaves one."""
-    return "rises" if change.low > 0 else "falls" if change.high < 0 else "stays, within its interval,"
-
-
-def where(gains: list[Interval]) -> str:
-    """At which marks a gain is above nothing."""
-    marks = [str(m) for m, gain in zip(MARKS, gains, strict=True) if gain.low > 0]
-    return f"{', '.join(marks)} of {', '.join(map(str, MARKS))} evaluations" if marks else "none of the marks"
 
 
 def p_value(p: float) -> str:
@@ -296,9 +338,9 @@ def draw_figure_3(found: Mapping[Problem, Found], to: Path) -> None:
     """Top five so far, mean and standard deviation per 20: the paper's figure 3."""
     axes, figure = panels(3, len(found))
     for column, (problem, strategies) in enumerate(found.items()):
-        for name in ("random", *SIMPLE[:1], *LEARNERS):
+        for name in ("random", EVOLUTION, *LEARNERS):
             each = strategies[name]
-            top = np.nanmean(measures.top_so_far(each.distinct)[:, 9:], 0)
+            top = np.nanmean(each.top_five[:, 9:], 0)
             line(axes[0][column], np.arange(10, EVALUATIONS + 1), top, None, name)
             for row, blocks in zip((1, 2), measures.per_block(each.curves), strict=True):
                 at = np.arange(20, EVALUATIONS + 1, 20)
