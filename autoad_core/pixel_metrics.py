@@ -3,7 +3,7 @@
 A larger score means more anomalous. Maps are (H, W) floats, one for each image, of any sizes; masks are bool and true where the
 defect is. A *region* is a connected part of a mask, diagonal neighbours included. One sort of all pixels serves all figures of
 `summary`: they depend only on what lies at each distinct score (`Profile`), which makes ties exact. Beyond `EXACT` pixels the
-scores are put into `BINS` bins, which moves no figure by more than 1e-4 and bounds the memory.
+scores are put into `BINS` bins, and the `TOP` highest kept apart, which moves no figure by more than 1e-4 and bounds the memory.
 
 `au_pro` and `rpro` are different figures: the first is the mean overlap of regions integrated over false positive rates
 [Bergmann et al. 2021], the second the mean overlap at the one threshold that normal images allow [Bergmann et al. 2019].
@@ -24,11 +24,11 @@ from autoad_core.metrics import Curve, Interval, aupr_out_of, auroc_of, best_f1_
 
 EXACT = 2**24  # pixels that are sorted at most
 BINS = 2**16
+TOP = 2**18  # highest scores that have a bin of their own, beside those
 BOOTSTRAP_BINS = 2**12
 FPR_LIMIT = 0.3
 _CONNECTED = np.ones((3, 3), bool)
 _SAMPLE = 2**20  # pixels that decide the bins
-_TOP = 1 / 64
 _CHUNK = 100  # resamples at once
 
 Map = NDArray[Any]  # (H, W) floats
@@ -57,7 +57,7 @@ def summary(maps: Sequence[Map], masks: Sequence[Mask]) -> dict[str, float]:
     """Every metric of `METRICS` by its name.
 
     Raises:
-        ValueError: A map that is not finite, or whose mask has another size.
+        ValueError: A map that is not finite, or whose mask has another size or type.
         DataError: No defect, or nothing but defects.
     """
     profile = _profile(maps, masks)
@@ -169,7 +169,7 @@ METRICS: Mapping[str, Callable[[Profile], Floats]] = {
 def _profile(maps: Sequence[Map], masks: Sequence[Mask]) -> Profile:
     """Exact, or in bins where there are more than `EXACT` pixels."""
     if sum(m.size for m in maps) > EXACT:
-        edges = _edges(maps, BINS)
+        edges = _edges(maps, BINS, TOP)
         total: list[Any] = [0.0, 0.0, 0.0, 0.0]
         for one, mask in zip(maps, masks, strict=True):
             total = [t + part for t, part in zip(total, _binned(one, mask, edges), strict=True)]
@@ -216,14 +216,21 @@ def _binned(one: Map, mask: Mask, edges: Floats) -> Iterator[Floats]:
     yield regions[0]
 
 
-def _edges(maps: Sequence[Map], bins: int) -> Floats:
-    """Borders that part a sample of all pixels into equal bins, half of them in the top `_TOP`, where precision is decided."""
+def _edges(maps: Sequence[Map], bins: int, top: int = 0) -> Floats:
+    """Borders that part a sample of all pixels into equal bins, and each of the ``top`` highest scores from all others.
+
+    A few defect pixels among the highest scores decide precision, and no bin may mix them with others.
+    """
     rng = np.random.default_rng(0)
     total = sum(m.size for m in maps)
     sample = [rng.choice(m.ravel(), min(m.size, -(-_SAMPLE * m.size // total)), replace=False) for m in maps]
-    half = np.arange(1, bins // 2) / (bins // 2)
-    shares = np.concatenate([half, 1 - _TOP + _TOP * half])
-    return np.unique(np.quantile(np.concatenate(sample), shares, method="nearest"))
+    equal = np.quantile(np.concatenate(sample), np.arange(1, bins) / bins, method="nearest")
+    highest = np.empty(0)
+    for one in maps if top else ():
+        highest = np.concatenate([highest, one.ravel()])
+        if highest.size > top:
+            highest = np.partition(highest, -top)[-top:]
+    return np.unique(np.concatenate([equal, highest]))
 
 
 def _checked(one: Map) -> Map:
@@ -235,4 +242,7 @@ def _checked(one: Map) -> Map:
 def _fitting(one: Map, mask: Mask) -> Mask:
     if one.shape != mask.shape or one.ndim != 2:
         raise ValueError(f"a map of {one.shape} and its mask of {mask.shape} must be (H, W) and alike")
+    if mask.dtype != np.bool_:
+        raise ValueError(f"a mask must be bool, got {mask.dtype}")
+    _checked(one)
     return mask

@@ -94,6 +94,8 @@ def resume(
     table, resolved = _prepare(config, plugins.registry)
     if resolved["table"] != opened.config["resolved"].get("table"):
         raise RunError(f"{opened.folder}: the table has changed since the run began; restore it")
+    if resolved["components"] != opened.config["resolved"].get("components"):
+        progress.note("the controller has another version than when the run began; results may differ")
     return _carry_out(opened, config, table, plugins.registry, progress, stop)
 
 

@@ -112,9 +112,23 @@ def test_bins_move_no_figure_by_more_than_1e_4(monkeypatch: pytest.MonkeyPatch) 
     maps = [np.exp(rng.normal(size=m.shape) + 1.5 * m) for m in masks]
     exact = summary(maps, masks)
     monkeypatch.setattr(pixel_metrics, "EXACT", 1000)
+    monkeypatch.setattr(pixel_metrics, "TOP", 2**12)
     binned = summary(maps, masks)
     assert binned != exact
     assert binned == pytest.approx(exact, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_bins_keep_a_few_defect_pixels_among_millions_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty pixels among 4 million: in equal bins of 64 pixels, AUPR and F1 would be far off."""
+    rng = np.random.default_rng(0)
+    maps = [rng.normal(size=(1448, 1448)).astype(np.float32) for _ in range(2)]
+    masks = [np.zeros(m.shape, bool) for m in maps]
+    masks[0][100:105, 200:204] = True
+    maps[0][masks[0]] += 5
+    exact = summary(maps, masks)
+    monkeypatch.setattr(pixel_metrics, "EXACT", 1000)
+    assert summary(maps, masks) == pytest.approx(exact, abs=1e-4)
 
 
 def test_intervals_are_those_of_resampled_images() -> None:
@@ -179,6 +193,7 @@ def test_diagonal_neighbours_are_connected() -> None:
         (lambda maps, masks: (maps, [np.ones_like(k) for k in masks]), DataError, "every pixel is a defect"),
         (lambda maps, masks: (maps, [k.T for k in masks]), ValueError, "must be"),
         (lambda maps, masks: ([np.where(k, np.nan, 1) for k in masks], masks), ValueError, "not finite"),
+        (lambda maps, masks: (maps, [255 * k.astype(np.uint8) for k in masks]), ValueError, "must be bool"),
     ],
 )
 def test_mistakes_are_said(change: Callable[..., Any], error: type[Exception], says: str) -> None:
@@ -187,6 +202,9 @@ def test_mistakes_are_said(change: Callable[..., Any], error: type[Exception], s
         summary(maps, masks)
     with pytest.raises(error, match=says):
         intervals(maps, masks)
+    if says != "every pixel is a defect":
+        with pytest.raises(error, match=says):
+            rpro(maps, masks, 0.5)
 
 
 def test_thresholds_need_maps() -> None:

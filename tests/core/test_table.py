@@ -261,6 +261,11 @@ def test_a_run_keeps_to_its_table(path: Path, tmp_path: Path) -> None:
         ({"table": {"path": "/nowhere.npz"}}, "table: /nowhere.npz: is no table"),
         ({"controller": "best"}, "controller: "),
         ({"controller": {"name": "random", "params": {"x": 1}}}, "controller: "),
+        (
+            {"controller": {"name": "bayesian-lstm", "params": {"batch": 0}}},
+            "^controller: controller 'autoad/bayesian-lstm': batch must be at least 1, got 0$",
+        ),
+        ({"controller": {"name": "bayesian-lstm", "params": {"preset": ["a"]}}}, "^controller: controller"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_written(
