@@ -4,6 +4,7 @@ Li et al., IEEE TNNLS 2022, sections IV-B, IV-C and V-C, algorithm 1. Which meth
 
 | what | where | equations |
 |---|---|---|
+| children share weights | the engine, where `search.weight_sharing` says so: `autoad_core.sharing` | 3 |
 | REINFORCE with a baseline | `BayesianLstm.surrogate` | 4, 5 |
 | curiosity as an intrinsic reward | `BayesianLstm.gains` | 6, 7 |
 | weights as distributions, free energy | `BayesianLstm._learn`, `_bayes.kl_to_prior` | 10, 11, 12 |
