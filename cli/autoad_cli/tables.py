@@ -75,7 +75,9 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
     sizes = "; ".join(
         f"{part} {n['normal']} normal, {n['anomalous']} anomalous" for part, n in images.items()
     )
-    out.print(f"\ntrials: {told}, of a space of {result['space']:.3g}", highlight=False)
+    size = result["space"]
+    told += f", of a space of {size:,}" if size < 1e6 else f", of a space of {size:.3g}"
+    out.print(f"\ntrials: {told}", highlight=False)
     if sizes:
         out.print(f"images: {sizes}", highlight=False)
     for note in result["notes"]:

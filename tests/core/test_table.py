@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import json
 import sys
+import time
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -371,3 +372,37 @@ def test_what_is_packed_is_what_was_measured(generator: ModuleType, tmp_path: Pa
     (tmp_path / "mnist-8.jsonl").write_text(text + '{"numb')
     assert len(generator.done_already(tmp_path / "mnist-8.jsonl")) == len(works)
     assert (tmp_path / "mnist-8.jsonl").read_text() == text
+
+
+# The table that ships
+
+SHIPPED = Path(__file__).parents[2] / "benchmarks" / "adnas" / "adnas.npz"
+
+
+def test_the_shipped_table_is_whole_and_small() -> None:
+    assert SHIPPED.stat().st_size <= 8_000_000
+    table = Table.open(SHIPPED)
+    for name, task in table.tasks.items():
+        assert len(task.archs) == task.space.size >= (4000 if name == "fashion-mnist" else 1500)
+        assert len(set(map(tuple, task.archs.tolist()))) == len(task.archs)
+        assert len(task.repeated) == len(task.archs) // 10
+        for part, budget in itertools.product(PARTS, BUDGETS):
+            values = table.values(name, score="best", anomalies="minimum", part=part, budget=budget)
+            assert np.nanmin(values) >= 0
+            assert np.nanmax(values) <= 1
+
+
+def test_200_trials_in_the_shipped_table_take_seconds(tmp_path: Path) -> None:
+    example = Path(__file__).parents[2] / "examples" / "adnas.yaml"
+    text = example.read_text().replace("benchmarks/adnas/adnas.npz", str(SHIPPED))
+    (tmp_path / "adnas.yaml").write_text(text)
+    options = ["search", str(tmp_path / "adnas.yaml"), "--run", str(tmp_path / "run"), "--json"]
+    begin = time.process_time()
+    done = CliRunner().invoke(cli, [*options, "--controller", "regularized-evolution"])
+    assert done.exit_code == 0, done.output
+    assert time.process_time() - begin < 20
+    result = json.loads(done.stdout)
+    assert result["counts"]["ok"] == 200
+    best = result["models"][0]["validation"]["auroc"]["value"]
+    assert result["baselines"][0]["validation"]["auroc"]["value"] <= best
+    assert best <= result["baselines"][1]["validation"]["auroc"]["value"]
