@@ -54,6 +54,14 @@ class Geometry:
             f for f in range(1, max(h, w) + 1) if c * ceil(h / f) * ceil(w / f) <= FLAT_CODE or f >= max(h, w)
         )
 
+    def sizes(self, size: Size) -> tuple[Size, ...]:
+        """(H, W) before each stage and after the last on images of any ``size``, pooled as these stages pool."""
+        out = [size]
+        for stage in self.stages:
+            h, w = out[-1]
+            out.append((ceil(h / stage.pool[0]), ceil(w / stage.pool[1])))
+        return tuple(out)
+
     def code_dim(self, view: str) -> int:
         """Length of a code in a hypothesis's ``view``, ``"mean"`` or ``"flat"``."""
         c, h, w = self.code

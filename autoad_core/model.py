@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autoad_core.component import Kind
-from autoad_core.geometry import Geometry, Shape, measure
+from autoad_core.geometry import Geometry, Shape, Size, measure
 from autoad_core.registry import Registry
 from autoad_core.spec import Layer, Spec
 
 
 class Autoencoder(nn.Module):
     """``f`` and ``g`` of eq. 2 for images of ``shape`` (C, H, W).
+
+    Its layers are laid out for that size, and then take images of any size: kernels and pools stay as they are.
 
     Raises:
         UnknownName, BrokenComponent: A component of the spec that is not there or cannot be imported.
@@ -47,7 +49,7 @@ class Autoencoder(nn.Module):
             self.finishes.append(_finish(layer, stage.channels_in, registry) if i else nn.Sigmoid())
 
     def encode(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) float32 in [0, 1] to the code (B, C', H', W') of `Geometry.code`."""
+        """(B, C, H, W) float32 in [0, 1] to the code (B, C', H', W'), at the size of ``shape`` that of `Geometry.code`."""
         for layer in self.encoder:
             x = layer(x)
         if self.geometry.squeeze == (1, 1, 1):
@@ -57,19 +59,18 @@ class Autoencoder(nn.Module):
         )
         return pooled.squeeze(1)
 
-    def decode(self, code: Tensor) -> Tensor:
-        """A code to images (B, C, H, W) in [0, 1]."""
-        x = code
+    def decode(self, code: Tensor, size: Size) -> Tensor:
+        """A code to images (B, C, H, W) in [0, 1] of ``size`` (H, W), that of the images that it was made of."""
+        x, sizes = code, self.geometry.sizes(size)
         if self.geometry.squeeze != (1, 1, 1):
-            last = self.geometry.stages[-1]
-            x = F.interpolate(x.unsqueeze(1), (last.channels, *last.after), mode="nearest").squeeze(1)
-        layers = zip(self.geometry.stages, self.deconvolutions, self.finishes, strict=True)
-        for stage, deconvolution, finish in reversed(list(layers)):
-            resize = stage.after != stage.before
+            channels = self.geometry.stages[-1].channels
+            x = F.interpolate(x.unsqueeze(1), (channels, *sizes[-1]), mode="nearest").squeeze(1)
+        layers = zip(sizes[:-1], sizes[1:], self.deconvolutions, self.finishes, strict=True)
+        for before, after, deconvolution, finish in reversed(list(layers)):
             if self.deconvolve_first:
                 x = deconvolution(x)
-            if resize:
-                x = F.interpolate(x, stage.before, mode="nearest")
+            if after != before:
+                x = F.interpolate(x, before, mode="nearest")
             if not self.deconvolve_first:
                 x = deconvolution(x)
             x = finish(x)
@@ -78,7 +79,7 @@ class Autoencoder(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstruction (B, C, H, W) and code (B, C', H', W')."""
         code = self.encode(x)
-        return self.decode(code), code
+        return self.decode(code, (x.shape[2], x.shape[3])), code
 
     def view(self, code: Tensor, view: str) -> Tensor:
         """The code as vectors (B, D) float32: averaged over positions (``mean``), or pooled and ``flat``."""

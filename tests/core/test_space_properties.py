@@ -10,6 +10,7 @@ import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -441,3 +442,30 @@ def test_a_space_may_have_other_options_in_every_layer() -> None:
     assert [layer.channels for layer in spec.layers] == [8, 3]
     assert spec.distances == ("autoad/l21", "autoad/ssim")
     assert parameters(build(spec, (1, 8, 8))) == 8 * 9 + 8 + 24 * 9 + 3 + 24 * 9 + 8 + 8 * 9 + 1
+
+
+# Other sizes
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("decoder", ["upsample-first", "paper"])
+def test_a_model_takes_images_of_any_size(layers: int, decoder: str) -> None:
+    """As the model that is laid out for that size does, with the same weights, where both have the same pools."""
+    small, size = (3, 32, 32), (50, 81)
+    space = paper_space(layers, small, channels=[3, 8])
+    x = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    compared = 0
+    for arch in islice(literal_points(space, layers), 40):
+        spec = literal_spec(space, arch)
+        ours, theirs = build(spec, small, decoder).eval(), build(spec, (3, *size), decoder).eval()
+        with torch.no_grad():
+            reconstruction, code = ours(x)
+            assert reconstruction.shape == x.shape
+            assert torch.isfinite(reconstruction).all()
+            pools = [[s.pool for s in net.geometry.stages] for net in (ours, theirs)]
+            if pools[0] == pools[1] and ours.geometry.squeeze == theirs.geometry.squeeze:
+                expected = theirs(x)
+                assert code.shape[1:] == theirs.geometry.code
+                torch.testing.assert_close((reconstruction, code), expected)
+                compared += 1
+    assert compared > 5
