@@ -378,5 +378,6 @@ def save(figure, axes, to: Path) -> None:  # type: ignore[no-untyped-def]
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    columns = max(1, int(figure.get_figwidth() // 1.8))  # inches that the longest name takes
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
     figure.savefig(to, metadata={"Date": None})
