@@ -299,7 +299,7 @@ def test_every_point_can_be_reached_through_neighbours() -> None:
 
 @pytest.mark.parametrize(
     ("status", "value"),
-    [("ok", 0.5), ("ok", math.inf), ("failed", None), ("skipped", None), ("pruned", None)],
+    [("ok", 0.5), ("ok", -3.0), ("failed", None), ("skipped", None), ("pruned", None)],
 )
 def test_outcomes_that_make_sense(status: Any, value: float | None) -> None:
     outcome = Outcome(3, (0, 1), status, value, cost=2.5)
@@ -311,6 +311,8 @@ def test_outcomes_that_make_sense(status: Any, value: float | None) -> None:
     [
         ("ok", None),
         ("ok", math.nan),
+        ("ok", math.inf),
+        ("ok", -math.inf),
         ("failed", 0.5),
         ("skipped", 0.0),
         ("pruned", math.nan),
