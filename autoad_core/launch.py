@@ -45,9 +45,7 @@ def start(
     Raises:
         AutoADError: Before anything is written, for a wrong configuration or data; `RunError` for the folder; `Interrupted`.
     """
-    torch.set_num_threads(
-        1
-    )  # sums of a controller with networks must not depend on the cores; workers do the work
+    torch.set_num_threads(1)  # a controller's sums must not depend on the cores; workers do the work
     if config.table is not None:
         return simulate.start(config, folder, plugins, progress, stop)
     warm_up()

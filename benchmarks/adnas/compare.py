@@ -110,7 +110,7 @@ def main() -> None:
     problems = [p for p in PROBLEMS if p.task in given.task]
     store = Store(given.to, given.table)
     run(store, given.seeds, todo(problems, given.strategy), given.processes)
-    write(store, given.docs)
+    write(store, given.docs, problems)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,10 +81,10 @@ def gather(store: Store, problem: Problem) -> dict[str, Searches]:
     return out
 
 
-def write(store: Store, docs: Path) -> None:
-    """Write ``strategies.md`` and its pictures to ``docs``, or say what is missing."""
+def write(store: Store, docs: Path, wanted: Sequence[Problem] = PROBLEMS) -> None:
+    """Write ``strategies.md`` and its pictures on the problems ``wanted`` to ``docs``, or say what is missing."""
     table = opened(store.table)
-    problems = [p for p in PROBLEMS if p.task in table.tasks]
+    problems = [p for p in wanted if p.task in table.tasks]
     found = {p: gather(store, p) for p in problems}
     lacking = [f"{p}: {s}" for p in problems for s in STRATEGIES if s not in found[p]]
     if lacking or not problems:
