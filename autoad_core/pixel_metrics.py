@@ -1,9 +1,10 @@
 """How well score maps show defects, pixel by pixel and region by region.
 
 A larger score means more anomalous. Maps are (H, W) floats, one for each image, of any sizes; masks are bool and true where the
-defect is. A *region* is a connected part of a mask, diagonal neighbours included. One sort of all pixels serves all figures of
-`summary`: they depend only on what lies at each distinct score (`Profile`), which makes ties exact. Beyond `EXACT` pixels the
-scores are put into `BINS` bins, and the `TOP` highest kept apart, which moves no figure by more than 1e-4 and bounds the memory.
+defect is. A mask may be finer than its map: it is scored at its own size, against the map with its pixels enlarged (`Truth`). A
+*region* is a connected part of a mask, diagonal neighbours included. One sort of all pixels serves all figures of `summary`: they
+depend only on what lies at each distinct score (`Profile`), which makes ties exact. Beyond `EXACT` pixels the scores are put into
+`BINS` bins, and the `TOP` highest kept apart, which moves no figure by more than 1e-4 and bounds the memory.
 
 `au_pro` and `rpro` are different figures: the first is the mean overlap of regions integrated over false positive rates
 [Bergmann et al. 2021], the second the mean overlap at the one threshold that normal images allow [Bergmann et al. 2019].
@@ -11,7 +12,7 @@ scores are put into `BINS` bins, and the `TOP` highest kept apart, which moves n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,11 +38,65 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
+class Truth:
+    """What lies under each pixel of an (H, W) map.
+
+    Attributes:
+        normals: (H, W) float32, pixels of the mask without a defect.
+        defects: (H, W) float32, pixels of defects.
+        overlap: (H, W) float64, sum over regions of the share of the region.
+        regions: How many there are.
+    """
+
+    normals: NDArray[np.float32]
+    defects: NDArray[np.float32]
+    overlap: Floats
+    regions: int
+
+    @classmethod
+    def of(cls, mask: Mask, size: tuple[int, int] | None = None) -> Truth:
+        """What a mask says of a map of ``size``, its own by default.
+
+        Where the mask is finer, a pixel of the map stands for all pixels of the mask whose centres lie in it: so regions are
+        what they are in the mask, however small the map. Where it is coarser, its pixels are repeated.
+
+        Raises:
+            ValueError: A mask that is not (H, W) bool.
+        """
+        if mask.dtype != np.bool_ or mask.ndim != 2:
+            raise ValueError(f"a mask must be (H, W) bool, got {mask.shape} {mask.dtype}")
+        height, width = size or mask.shape
+        mask = mask[_nearest(mask.shape[0], height)][:, _nearest(mask.shape[1], width)]
+        labels, count = ndimage.label(mask, _CONNECTED)
+        sizes = np.bincount(labels.ravel(), minlength=count + 1).astype(np.float64)
+        sizes[0] = np.inf
+        rows, columns = (
+            (2 * np.arange(n) + 1) * m // (2 * n) for n, m in zip(mask.shape, (height, width), strict=True)
+        )
+        place = (rows[:, None] * width + columns).ravel()
+
+        def under(weights: NDArray[Any]) -> NDArray[Any]:
+            return np.bincount(place, weights.ravel(), height * width).reshape(height, width)
+
+        return cls(
+            under(~mask).astype(np.float32),
+            under(mask).astype(np.float32),
+            under((1 / sizes)[labels]),
+            int(count),
+        )
+
+
+def _nearest(have: int, want: int) -> slice | NDArray[np.int64]:
+    """Which of ``have`` pixels each of ``want`` repeats; all as they are where there are enough."""
+    return slice(None) if have >= want else (2 * np.arange(want) + 1) * have // (2 * want)
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """What lies at each of k distinct scores, the highest first; leading axes are resamples.
 
     Attributes:
-        normals: (..., k) pixels without a defect.
+        normals: (..., k) pixels of masks without a defect.
         defects: (..., k) pixels of defects.
         overlap: (..., k) sum over regions of the share of the region that lies at the score.
         regions: (...), how many there are.
@@ -53,19 +108,19 @@ class Profile:
     regions: Floats
 
 
-def summary(maps: Sequence[Map], masks: Sequence[Mask]) -> dict[str, float]:
+def summary(maps: Sequence[Map], truths: Sequence[Truth]) -> dict[str, float]:
     """Every metric of `METRICS` by its name.
 
     Raises:
-        ValueError: A map that is not finite, or whose mask has another size or type.
+        ValueError: A map that is not finite, or of another size than its truth.
         DataError: No defect, or nothing but defects.
     """
-    profile = _profile(maps, masks)
+    profile = _profile(maps, truths)
     return {name: float(metric(profile)) for name, metric in METRICS.items()}
 
 
 def intervals(
-    maps: Sequence[Map], masks: Sequence[Mask], *, resamples: int = 1000, seed: int = 0
+    maps: Sequence[Map], truths: Sequence[Truth], *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Interval]:
     """Every metric with its 95 % bootstrap interval. Images are resampled, for the pixels of one image are not independent.
 
@@ -74,11 +129,11 @@ def intervals(
     Raises:
         As `summary`.
     """
-    values = summary(maps, masks)
+    values = summary(maps, truths)
     edges = _edges(maps, BOOTSTRAP_BINS)
-    each = [_binned(m, k, edges) for m, k in zip(maps, masks, strict=True)]
+    each = [_binned(m, t, edges) for m, t in zip(maps, truths, strict=True)]
     stacked = [np.stack(part) for part in zip(*each, strict=True)]
-    defective = np.array([bool(k.any()) for k in masks])
+    defective = np.array([t.regions > 0 for t in truths])
     rng = np.random.default_rng(seed)
     drawn: dict[str, list[Floats]] = {name: [] for name in METRICS}
     for start in range(0, resamples, _CHUNK):
@@ -124,21 +179,16 @@ def largest_part(found: Mask) -> int:
     return int(np.bincount(labels.ravel())[1:].max()) if count else 0
 
 
-def rpro(maps: Sequence[Map], masks: Sequence[Mask], threshold: float) -> float:
+def rpro(maps: Sequence[Map], truths: Sequence[Truth], threshold: float) -> float:
     """Mean over all regions of the share of the region where ``map > threshold``; see `area_threshold`.
 
     Raises:
         As `summary`, but for images that are nothing but defects.
     """
-    shares: list[float] = []
-    for one, mask in zip(maps, masks, strict=True):
-        labels, count = ndimage.label(_fitting(one, mask), _CONNECTED)
-        if count:
-            sizes = np.bincount(labels.ravel())[1:]
-            shares += (np.bincount(labels[one > threshold], minlength=count + 1)[1:] / sizes).tolist()
-    if not shares:
+    pairs = list(zip(maps, truths, strict=True))
+    if not (regions := sum(truth.regions for truth in truths)):
         raise DataError("no mask has a defect; overlap of regions needs one")
-    return float(np.mean(shares))
+    return sum(float(truth.overlap[_fitting(one, truth) > threshold].sum()) for one, truth in pairs) / regions
 
 
 def au_pro(profile: Profile, limit: float = FPR_LIMIT) -> Floats:
@@ -166,28 +216,30 @@ METRICS: Mapping[str, Callable[[Profile], Floats]] = {
 }
 
 
-def _profile(maps: Sequence[Map], masks: Sequence[Mask]) -> Profile:
+def _profile(maps: Sequence[Map], truths: Sequence[Truth]) -> Profile:
     """Exact, or in bins where there are more than `EXACT` pixels."""
     if sum(m.size for m in maps) > EXACT:
         edges = _edges(maps, BINS, TOP)
         total: list[Any] = [0.0, 0.0, 0.0, 0.0]
-        for one, mask in zip(maps, masks, strict=True):
-            total = [t + part for t, part in zip(total, _binned(one, mask, edges), strict=True)]
+        for one, truth in zip(maps, truths, strict=True):
+            total = [t + part for t, part in zip(total, _binned(one, truth, edges), strict=True)]
         return _sound(Profile(*map(np.asarray, total)))
-    scores = np.concatenate([_checked(m).ravel() for m in maps])
+    scores = np.concatenate([_fitting(m, t).ravel() for m, t in zip(maps, truths, strict=True)])
     order = np.argsort(scores)[::-1]
     last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))  # of each distinct score
-    defect, share, regions = (
-        np.concatenate(part)
-        for part in zip(*(_shares(m, k) for m, k in zip(maps, masks, strict=True)), strict=True)
+
+    def at_each(planes: Iterable[NDArray[Any]]) -> Floats:
+        ranked = np.concatenate([plane.ravel() for plane in planes])[order]
+        return np.diff(np.cumsum(ranked, dtype=np.float64)[last], prepend=0.0)
+
+    return _sound(
+        Profile(
+            at_each(t.normals for t in truths),
+            at_each(t.defects for t in truths),
+            at_each(t.overlap for t in truths),
+            np.asarray(float(sum(t.regions for t in truths))),
+        )
     )
-
-    def at_each(values: Floats) -> Floats:
-        return np.diff(np.cumsum(values[order])[last], prepend=0.0)
-
-    defects = at_each(defect.astype(np.float64))
-    pixels = np.diff(last, prepend=-1).astype(np.float64)
-    return _sound(Profile(pixels - defects, defects, at_each(share), np.asarray(regions.sum())))
 
 
 def _sound(profile: Profile) -> Profile:
@@ -198,22 +250,12 @@ def _sound(profile: Profile) -> Profile:
     return profile
 
 
-def _shares(one: Map, mask: Mask) -> tuple[Mask, Floats, Floats]:
-    """(n,) whether each pixel is of a defect, (n,) its share of its region, and (1,) the number of regions."""
-    labels, count = ndimage.label(_fitting(one, mask), _CONNECTED)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1).astype(np.float64)
-    sizes[0] = np.inf
-    return mask.ravel(), (1 / sizes)[labels.ravel()], np.array([float(count)])
-
-
-def _binned(one: Map, mask: Mask, edges: Floats) -> Iterator[Floats]:
+def _binned(one: Map, truth: Truth, edges: Floats) -> Iterator[Any]:
     """The parts of the `Profile` of one image in bins, the highest first."""
-    defect, share, regions = _shares(one, mask)
-    place = np.searchsorted(edges, _checked(one).ravel(), side="right")
-    bins = len(edges) + 1
-    for weights in (1.0 - defect, 1.0 * defect, share):
-        yield np.bincount(place, weights, bins)[::-1].astype(np.float64)
-    yield regions[0]
+    place = np.searchsorted(edges, _fitting(one, truth).ravel(), side="right")
+    for weights in (truth.normals, truth.defects, truth.overlap):
+        yield np.bincount(place, weights.ravel(), len(edges) + 1)[::-1].astype(np.float64)
+    yield float(truth.regions)
 
 
 def _edges(maps: Sequence[Map], bins: int, top: int = 0) -> Floats:
@@ -239,10 +281,7 @@ def _checked(one: Map) -> Map:
     return one
 
 
-def _fitting(one: Map, mask: Mask) -> Mask:
-    if one.shape != mask.shape or one.ndim != 2:
-        raise ValueError(f"a map of {one.shape} and its mask of {mask.shape} must be (H, W) and alike")
-    if mask.dtype != np.bool_:
-        raise ValueError(f"a mask must be bool, got {mask.dtype}")
-    _checked(one)
-    return mask
+def _fitting(one: Map, truth: Truth) -> Map:
+    if one.shape != truth.overlap.shape:
+        raise ValueError(f"a map of {one.shape} and its truth of {truth.overlap.shape} must be alike")
+    return _checked(one)

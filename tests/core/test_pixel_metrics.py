@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 from autoad_core import pixel_metrics
 from autoad_core.errors import DataError
-from autoad_core.pixel_metrics import area_threshold, intervals, largest_part, rpro, summary
+from autoad_core.pixel_metrics import Truth, area_threshold, intervals, largest_part, rpro, summary
 
 Maps = list[np.ndarray[Any, Any]]
 
@@ -54,6 +54,10 @@ def brute_au_pro(maps: Maps, masks: Maps, limit: float = 0.3) -> float:
     return area / limit
 
 
+def truths(masks: Maps) -> list[Truth]:
+    return [Truth.of(mask) for mask in masks]
+
+
 def some(seed: int, kind: str = "blobs", ties: bool = False) -> tuple[Maps, Maps]:
     """Three maps of different sizes and their masks."""
     rng = np.random.default_rng(seed)
@@ -86,7 +90,7 @@ def cases() -> dict[str, tuple[Maps, Maps]]:
 @pytest.mark.parametrize("case", cases(), ids=str)
 def test_summary_is_that_of_brute_force(case: str) -> None:
     maps, masks = cases()[case]
-    found = summary(maps, masks)
+    found = summary(maps, truths(masks))
     scores, labels = (np.concatenate([a.ravel() for a in arrays]) for arrays in (maps, masks))
     assert found["pixel_auroc"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-9)
     assert found["pixel_aupr"] == pytest.approx(average_precision_score(labels, scores), abs=1e-9)
@@ -100,7 +104,7 @@ def test_summary_is_that_of_brute_force(case: str) -> None:
 @given(st.integers(0, 10**6), st.sampled_from(["blobs", "touching"]), st.booleans())
 def test_au_pro_is_that_of_brute_force_on_anything(seed: int, kind: str, ties: bool) -> None:
     maps, masks = some(seed, kind, ties)
-    assert summary(maps, masks)["au_pro"] == pytest.approx(brute_au_pro(maps, masks), abs=1e-9)
+    assert summary(maps, truths(masks))["au_pro"] == pytest.approx(brute_au_pro(maps, masks), abs=1e-9)
 
 
 def test_bins_move_no_figure_by_more_than_1e_4(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,10 +114,10 @@ def test_bins_move_no_figure_by_more_than_1e_4(monkeypatch: pytest.MonkeyPatch) 
         mask[10 + i : 30, 20 : 40 + 3 * i] = True
         mask[90:94, 90:94] = True
     maps = [np.exp(rng.normal(size=m.shape) + 1.5 * m) for m in masks]
-    exact = summary(maps, masks)
+    exact = summary(maps, truths(masks))
     monkeypatch.setattr(pixel_metrics, "EXACT", 1000)
     monkeypatch.setattr(pixel_metrics, "TOP", 2**12)
-    binned = summary(maps, masks)
+    binned = summary(maps, truths(masks))
     assert binned != exact
     assert binned == pytest.approx(exact, abs=1e-4)
 
@@ -126,9 +130,9 @@ def test_bins_keep_a_few_defect_pixels_among_millions_apart(monkeypatch: pytest.
     masks = [np.zeros(m.shape, bool) for m in maps]
     masks[0][100:105, 200:204] = True
     maps[0][masks[0]] += 5
-    exact = summary(maps, masks)
+    exact = summary(maps, truths(masks))
     monkeypatch.setattr(pixel_metrics, "EXACT", 1000)
-    assert summary(maps, masks) == pytest.approx(exact, abs=1e-4)
+    assert summary(maps, truths(masks)) == pytest.approx(exact, abs=1e-4)
 
 
 def test_intervals_are_those_of_resampled_images() -> None:
@@ -137,17 +141,50 @@ def test_intervals_are_those_of_resampled_images() -> None:
     masks = [np.pad(np.ones((4, 4), bool), ((6, 6), (i, 12 - i))) for i in range(8)]
     masks += [np.zeros((16, 16), bool)] * 4
     maps = [rng.normal(rng.uniform(0, 0.6), 1, m.shape) + rng.uniform(0, 2) * m for m in masks]
-    found = intervals(maps, masks, resamples=400)
+    found = intervals(maps, truths(masks), resamples=400)
     drawn = []
     for _ in range(400):
         rows = [*rng.integers(0, 8, 8), *rng.integers(8, 12, 4)]
-        drawn.append(summary([maps[i] for i in rows], [masks[i] for i in rows]))
+        drawn.append(summary([maps[i] for i in rows], truths([masks[i] for i in rows])))
     for name, interval in found.items():
         values = np.array([d[name] for d in drawn])
-        assert interval.value == summary(maps, masks)[name]
+        assert interval.value == summary(maps, truths(masks))[name]
         assert interval.low <= interval.value <= interval.high
         low, high = np.quantile(values, (0.025, 0.975))
         assert (interval.low, interval.high) == pytest.approx((low, high), abs=values.std() / 2)
+
+
+# Masks of another size than their maps
+
+
+@pytest.mark.parametrize("size", [(3, 7), (9, 7), (4, 3), (9, 14), (18, 5), (1, 1)])
+def test_a_mask_is_scored_at_its_own_size(size: tuple[int, int]) -> None:
+    """As if the map were brought to the mask's size, its pixels repeated; or the mask to the map's, where that is finer."""
+    rng = np.random.default_rng(0)
+    mask = rng.uniform(size=(9, 7)) < 0.3
+    small = rng.normal(size=size)
+    rows, columns = (
+        np.floor((np.arange(max(m, s)) + 0.5) * s / max(m, s)).astype(int)
+        for m, s in zip(mask.shape, size, strict=True)
+    )
+    below, right = (
+        np.floor((np.arange(max(m, s)) + 0.5) * m / max(m, s)).astype(int)
+        for m, s in zip(mask.shape, size, strict=True)
+    )
+    enlarged, repeated = small[rows][:, columns], mask[below][:, right]
+    expected = summary([enlarged], truths([repeated]))
+    assert summary([small], [Truth.of(mask, size)]) == pytest.approx(expected, abs=1e-9)
+    assert rpro([small], [Truth.of(mask, size)], 0.1) == pytest.approx(
+        rpro([enlarged], truths([repeated]), 0.1), abs=1e-9
+    )
+
+
+def test_a_small_map_neither_joins_nor_loses_regions() -> None:
+    mask = np.zeros((64, 64), bool)
+    mask[::8, ::8] = True  # 64 defects of one pixel, which halving the mask would lose or join
+    assert Truth.of(mask, (4, 4)).regions == 64
+    assert Truth.of(mask, (4, 4)).overlap.sum() == pytest.approx(64)
+    assert Truth.of(mask, (4, 4)).defects.sum() == 64
 
 
 # Regions and thresholds
@@ -175,7 +212,7 @@ def test_rpro_is_that_of_brute_force() -> None:
             for m, k in zip(maps, masks, strict=True)
             for part in regions(k)
         ]
-        assert rpro(maps, masks, 0.5) == pytest.approx(sum(shares) / len(shares))
+        assert rpro(maps, truths(masks), 0.5) == pytest.approx(sum(shares) / len(shares))
 
 
 def test_diagonal_neighbours_are_connected() -> None:
@@ -191,20 +228,20 @@ def test_diagonal_neighbours_are_connected() -> None:
     [
         (lambda maps, masks: (maps, [np.zeros_like(k) for k in masks]), DataError, "no mask has a defect"),
         (lambda maps, masks: (maps, [np.ones_like(k) for k in masks]), DataError, "every pixel is a defect"),
-        (lambda maps, masks: (maps, [k.T for k in masks]), ValueError, "must be"),
+        (lambda maps, masks: (maps, [k.T for k in masks]), ValueError, "must be alike"),
         (lambda maps, masks: ([np.where(k, np.nan, 1) for k in masks], masks), ValueError, "not finite"),
-        (lambda maps, masks: (maps, [255 * k.astype(np.uint8) for k in masks]), ValueError, "must be bool"),
+        (lambda maps, masks: (maps, [255 * k.astype(np.uint8) for k in masks]), ValueError, "bool, got"),
     ],
 )
 def test_mistakes_are_said(change: Callable[..., Any], error: type[Exception], says: str) -> None:
     maps, masks = change(*some(0))
     with pytest.raises(error, match=says):
-        summary(maps, masks)
+        summary(maps, truths(masks))
     with pytest.raises(error, match=says):
-        intervals(maps, masks)
+        intervals(maps, truths(masks))
     if says != "every pixel is a defect":
         with pytest.raises(error, match=says):
-            rpro(maps, masks, 0.5)
+            rpro(maps, truths(masks), 0.5)
 
 
 def test_thresholds_need_maps() -> None:
@@ -213,4 +250,4 @@ def test_thresholds_need_maps() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         area_threshold([np.zeros((2, 2))], 0)
     with pytest.raises(DataError, match="no mask has a defect"):
-        rpro([np.zeros((2, 2))], [np.zeros((2, 2), bool)], 0.5)
+        rpro([np.zeros((2, 2))], truths([np.zeros((2, 2), bool)]), 0.5)
