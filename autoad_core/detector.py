@@ -7,7 +7,7 @@ so that neither drowns the other; the raw terms are kept beside them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ from autoad_core.spec import Spec
 HYPOTHESIS = "hypothesis"  # the term that is not a distance
 OWN_DISTANCE = "distance"  # in a score's definition: the distances of the spec itself
 SCORING_BATCH = 256
+SCORING_PIXELS = 2**20  # of a batch
+CALIBRATION_IMAGES = 1024
 
 Terms = dict[str, Floats]
 
@@ -46,7 +48,7 @@ class Scale:
 
 
 class Detector(nn.Module):
-    """A child model with all that scoring needs.
+    """A child model with all that scoring of images needs; of their pixels, see `autoad_core.pixel_detector`.
 
     Args:
         spec: Resolved: full ids.
@@ -72,11 +74,10 @@ class Detector(nn.Module):
     ) -> None:
         super().__init__()
         self.spec, self.shape, self.decoder, self.low_precision = spec, shape, decoder, bfloat16
-        self.network = Autoencoder(spec, shape, registry, decoder)
+        self.network = Autoencoder(spec, self.layout, registry, decoder)
         entry = registry.get(Kind.HYPOTHESIS, spec.hypothesis)
         factory, own = entry.load(), spec.own_choices("hypothesis", entry.component.name)
-        probe = factory(1, **own)  # the view decides the length of the code
-        self.hypothesis = factory(self.network.geometry.code_dim(probe.view), **own)
+        self.hypothesis = factory(self.vector_length(factory(1, **own).view), **own)
         self.distances: dict[str, Distance] = {}
         for name in dict.fromkeys((*spec.distances, *distances)):
             found = registry.get(Kind.DISTANCE, name)
@@ -85,30 +86,48 @@ class Detector(nn.Module):
         if bfloat16:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    @property
+    def layout(self) -> Shape:
+        """(C, H, W) of what it is trained on."""
+        return self.shape
+
+    def vector_length(self, view: str) -> int:
+        """Length of the vectors that a hypothesis with this ``view`` gets."""
+        return self.network.geometry.code_dim(view)
+
+    def vectors(self, code: Tensor) -> Tensor:
+        """(n, D) float32, what the hypothesis gets of a code (B, C', H', W'): one vector an image."""
+        return self.network.view(code, self.hypothesis.view)
+
+    def seen(self, batch: Batch) -> Batch:
+        """What the hypothesis gets of `forward`."""
+        return replace(batch, code=self.vectors(batch.code))
+
     def forward(self, images: Tensor) -> Batch:
-        """What the model knows about ``images``: (B, C, H, W) float32 in [0, 1]."""
+        """What the model knows about ``images``, (B, C, H, W) float32 in [0, 1]; the code as it is, (B, C', H', W')."""
         x = images.contiguous(memory_format=torch.channels_last) if self.low_precision else images
         with torch.autocast("cpu", torch.bfloat16, enabled=self.low_precision):
             reconstruction, code = self.network(x)
-        return Batch(images, reconstruction.float(), self.network.view(code, self.hypothesis.view))
+        return Batch(images, reconstruction.float(), code)
 
     def codes(self, images: Tensor) -> Tensor:
-        """(n, D) codes of (n, C, H, W) images, as the hypothesis views them, without gradients."""
+        """(n, D) vectors that the hypothesis gets of (N, C, H, W) images, without gradients."""
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self.low_precision):
-            parts = [self.network.encode(x) for x in images.split(SCORING_BATCH)]
-        return torch.cat([self.network.view(part, self.hypothesis.view) for part in parts])
+            parts = [self.network.encode(x) for x in images.split(batch_size(images))]
+        return torch.cat([self.vectors(part) for part in parts])
 
     def loss(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The training loss of a batch, DIST + REG, and its codes (B, D), detached."""
+        """The training loss of a batch, DIST + REG, and the vectors that the hypothesis got, (n, D), detached."""
         batch = self(images)
+        seen = self.seen(batch)
         own = [self.distances[name] for name in self.spec.distances]
         distance = torch.stack([measured(d, batch).mean() for d in own]).sum()
-        return distance + self.hypothesis.loss(batch), batch.code.detach()
+        return distance + self.hypothesis.loss(seen), seen.code.detach()
 
     def batches(self, images: Tensor) -> Iterator[Batch]:
         """`forward` over (n, C, H, W) images, without gradients, in batches."""
         with torch.inference_mode():
-            for x in images.split(SCORING_BATCH):
+            for x in images.split(batch_size(images)):
                 yield self(x)
 
     def raw_terms(self, images: Tensor) -> Terms:
@@ -118,20 +137,28 @@ class Detector(nn.Module):
             with torch.inference_mode():
                 for name, distance in self.distances.items():
                     rows[name].append(measured(distance, batch))
-                rows[HYPOTHESIS].append(self.hypothesis.score(batch))
+                rows[HYPOTHESIS].append(self.hypothesis.score(self.seen(batch)))
         return {name: torch.cat(parts).numpy().astype(np.float32) for name, parts in rows.items()}
 
     def calibrate(self, images: Tensor) -> None:
-        """Fix the scales of the terms on training images (n, C, H, W)."""
-        self.scales = {name: Scale.of(values) for name, values in self.raw_terms(images).items()}
+        """Fix the scales of the terms on training images (n, C, H, W), the first `CALIBRATION_IMAGES` of them."""
+        raw = self.raw_terms(images[:CALIBRATION_IMAGES])
+        self.scales = {name: Scale.of(values) for name, values in raw.items()}
 
     def score(self, raw: Mapping[str, Floats], definition: Sequence[str]) -> Floats:
         """Sum of standardised terms, (n,) float32; ``definition`` as in `Reward.scores`, with resolved names."""
-        names: list[str] = []
-        for name in definition:
-            names += self.spec.distances if name == OWN_DISTANCE else (name,)
+        names = self.terms_of(definition)
         total = sum((raw[n].astype(np.float64) - self.scales[n].median) / self.scales[n].mad for n in names)
         return np.asarray(total, dtype=np.float32)
+
+    def terms_of(self, definition: Sequence[str]) -> list[str]:
+        """The terms of a score, with the spec's own distances in the place of `OWN_DISTANCE`."""
+        return [t for name in definition for t in (self.spec.distances if name == OWN_DISTANCE else (name,))]
+
+
+def batch_size(images: Tensor) -> int:
+    """How many of (n, C, H, W) images to score at once."""
+    return max(1, min(SCORING_BATCH, SCORING_PIXELS // (images.shape[2] * images.shape[3])))
 
 
 def measured(distance: Distance, batch: Batch) -> Tensor:

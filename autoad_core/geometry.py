@@ -54,6 +54,14 @@ class Geometry:
             f for f in range(1, max(h, w) + 1) if c * ceil(h / f) * ceil(w / f) <= FLAT_CODE or f >= max(h, w)
         )
 
+    @property
+    def stride(self) -> Size:
+        """Pixels of the image, down and across, that one position of the code stands for."""
+        down, across = self.squeeze[1:]
+        for stage in self.stages:
+            down, across = down * stage.pool[0], across * stage.pool[1]
+        return (down, across)
+
     def sizes(self, size: Size) -> tuple[Size, ...]:
         """(H, W) before each stage and after the last on images of any ``size``, pooled as these stages pool."""
         out = [size]

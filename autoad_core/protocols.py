@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a child model knows about B images.
+    """What a child model knows about B images. At pixel level a hypothesis gets each position of a code as an image of its own:
+    the part of the picture that the position stands for, and its vector.
 
     Attributes:
         image: (B, C, H, W) float32 in [0, 1].

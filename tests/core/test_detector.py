@@ -19,7 +19,7 @@ from autoad_core import Component, Kind
 from autoad_core import detector as detector_module
 from autoad_core import model as model_module
 from autoad_core.config import Train, parse
-from autoad_core.detector import HYPOTHESIS, Detector, Scale, measured
+from autoad_core.detector import CALIBRATION_IMAGES, HYPOTHESIS, Detector, Scale, measured
 from autoad_core.discovery import discover
 from autoad_core.experiment import make_space
 from autoad_core.geometry import measure
@@ -27,7 +27,7 @@ from autoad_core.model import bfloat16_is_fast, parameters
 from autoad_core.protocols import Batch, Distance, Hypothesis
 from autoad_core.registry import Entry, Origin, Registry
 from autoad_core.spec import Layer, Spec
-from autoad_core.training import CALIBRATION_IMAGES, TrainingFailed, fit, seed_everything, settle
+from autoad_core.training import TrainingFailed, fit, seed_everything, settle
 
 BUILT_IN = discover(builtin_only=True).registry
 SHAPE = (1, 8, 8)
@@ -240,7 +240,7 @@ def test_the_loss_is_the_distances_of_the_spec_and_the_hypothesis(distance: str)
     settle(detector, images, start=True)
     with torch.no_grad():
         loss, codes = detector.loss(images)
-        batch = detector(images)
+        batch = detector.seen(detector(images))
         own = [detector.distances[name] for name in detector.spec.distances]
         wanted = sum(measured(d, batch).mean() for d in own) + detector.hypothesis.loss(batch)
     assert float(loss) == pytest.approx(float(wanted), rel=1e-5)
