@@ -80,7 +80,7 @@ def _scan(data: Dataset, budget: int, seed: int) -> _Scan:
         statistics.append([f(images, axis=(1, 2, 3)) for f in (np.mean, np.min, np.max)])
         digests += image_hashes(images)
         if (masks := data.masks(rows)) is not None:
-            areas.append(masks.mean(axis=(1, 2)))
+            areas.append(np.array([np.nan if mask is None else mask.mean() for mask in masks]))
     mean, low, high = np.concatenate(statistics, axis=1)
     return _Scan(
         data=data,

@@ -6,8 +6,6 @@ Choices (which model, which score, how many components) are made on validation a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -17,86 +15,31 @@ import torch
 from autoad_core import baselines
 from autoad_core.data import Floats
 from autoad_core.detector import HYPOTHESIS, OWN_DISTANCE, Scale, Terms, measured
-from autoad_core.metrics import Aggregate, Interval, group_aurocs, grouped_intervals
+from autoad_core.judges import BRIGHTNESS, Contestant, Judge, Row
+from autoad_core.metrics import Interval
 from autoad_core.modelfile import Model
 from autoad_core.protocols import Batch, Distance
-from autoad_core.split import Part, Split
+from autoad_core.split import Split
 
 WIDE = 0.2  # an interval that says little
 CALIBRATION_IMAGES = 1024
-
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Contestant:
-    """Something that scores images.
-
-    Attributes:
-        name: Of its row.
-        score: Images (n, C, H, W) to scores (n,); may be called from several threads at once.
-        more: What else the row says.
-    """
-
-    name: str
-    score: Callable[[Floats], Floats]
-    more: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Judge:
-    """How scores are judged: on which images, and how the AUROCs of the anomaly sets become one.
-
-    Attributes:
-        split: Its validation and test part give the figures.
-        sample: Of validation, for choices between variants.
-        aggregate: Of the AUROCs of the anomaly sets.
-        seed: Of the bootstrap.
-    """
-
-    split: Split
-    sample: Part
-    aggregate: Aggregate
-    seed: int
-
-    def rows(self, contestants: Sequence[Contestant], threads: int) -> list[Row]:
-        """The lines of the table, in order. Each is computed by one thread, so that their number does not matter."""
-        with ThreadPoolExecutor(threads) as pool:
-            return list(pool.map(self.row, contestants))
-
-    def row(self, contestant: Contestant) -> Row:
-        """One line of the table."""
-        parts = {"validation": self.split.validation, "test": self.split.test}
-        figures = {name: self.figures(contestant.score(part.images), part) for name, part in parts.items()}
-        return {"name": contestant.name, **figures, **contestant.more}
-
-    def figures(self, scores: Floats, part: Part) -> Row:
-        """AUROC with interval, aggregated over the anomaly sets that validation knows and for each; all metrics pooled."""
-        searched = {int(g) for g in np.unique(self.split.validation.groups)}
-        found = grouped_intervals(scores, part.groups, self.aggregate, aggregated=searched, seed=self.seed)
-        return {
-            "auroc": asdict(found.aggregate),
-            "sets": {self.split.groups[g - 1]: asdict(i) for g, i in found.groups.items()},
-            "pooled": {name: asdict(interval) for name, interval in found.pooled.items()},
-        }
-
-    def value(self, scores: Floats) -> float:
-        """The reward of scores of the sample's images."""
-        return group_aurocs(scores, self.sample.groups, self.split.groups, self.aggregate)["value"]
+SHORTCUT = 0.8  # lower end of brightness's AUROC above which images can be told by it
 
 
 def trained(name: str, model: Model, more: Mapping[str, Any]) -> Contestant:
     """A trained model under the score that it prefers."""
-    detector, definition = model.detector, model.scores[model.score]
 
     def score(images: Floats) -> Floats:
-        return detector.score(detector.raw_terms(torch.from_numpy(images)), definition)
+        return model(torch.from_numpy(images))
 
     return Contestant(name, score, {"score": model.score, **more})
 
 
 def simple_methods(
-    judge: Judge, distances: Mapping[str, Distance], own: Sequence[str], scores: Mapping[str, tuple[str, ...]]
+    judge: Judge,
+    distances: Mapping[str, Distance],
+    own: Sequence[str],
+    scores: Mapping[str, tuple[str, ...]],
 ) -> list[Contestant]:
     """PCA under the same scores as the searched models, nearest neighbours, and mean pixel.
 
@@ -117,7 +60,7 @@ def simple_methods(
     return [
         _best_pca(judge, distances, _pca_scores(scores, own)),
         Contestant("nearest neighbours", neighbours, {"score": ""}),
-        Contestant("mean pixel", brightness, {"score": ""}),
+        Contestant(BRIGHTNESS, brightness, {"score": ""}),
     ]
 
 
@@ -193,13 +136,22 @@ def cautions(rows: Sequence[Row], models: Sequence[Row], split: Split) -> list[s
     if not models:
         return found
     best = models[0]
-    interval = Interval(**best["test"]["auroc"])
+    interval = Interval(**best["test"]["reward"])
     if interval.high - interval.low > WIDE:
         found.append(
             f"the test interval of the best model is wide, {interval}: more labelled images would narrow it"
         )
     for row in rows:
-        if row["validation"]["auroc"]["value"] >= best["validation"]["auroc"]["value"]:
+        if row["validation"]["reward"]["value"] >= best["validation"]["reward"]["value"]:
             found.append(f"{row['name']} is as good as the best model found on validation, and simpler")
+    for row in rows:
+        for part in ("validation", "test") if row["name"] == BRIGHTNESS else ():
+            metrics = row[part]["metrics"]
+            told = Interval(**metrics.get("image_auroc", metrics.get("auroc")))
+            if told.low >= SHORTCUT:
+                found.append(
+                    f"the mean pixel alone tells anomalous {part} images from normal ones, AUROC {told}: the sets differ in "
+                    "brightness, and a figure for whole images means little"
+                )
     found += [f"best model: {warning}" for warning in best.get("warnings", [])]
     return found

@@ -24,6 +24,7 @@ from autoad_core.spec import LIMITS
 
 MAX_CONFIG_BYTES = 1_000_000
 IMAGES_SHOWN = 50_000  # over all epochs at the full budget: small sets need many epochs, large ones few
+PATCHES_SHOWN = 10_000  # at pixel level; of 64x64 they have about as many pixels as 50,000 images of 28x28
 
 Whole = Annotated[int, Field(strict=True)]  # `yes` is not 1, "40" is not 40
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -176,7 +177,14 @@ class Train(_Model):
     epochs: Whole | None = Field(
         None,
         ge=1,
-        description=f"Passes over them; by default as many as show the child {IMAGES_SHOWN:,} images in all.",
+        description=f"Passes over them; by default as many as show the child {IMAGES_SHOWN:,} images in all, or "
+        f"{PATCHES_SHOWN:,} patches.",
+    )
+    patch: Whole = Field(
+        64,
+        ge=8,
+        le=1024,
+        description="`reward.level: pixel`: side of the patches, one of each image in every epoch.",
     )
     batch_size: Whole = Field(64, ge=1, description="Images a step.")
     learning_rate: Real = Field(3e-3, gt=0, description="Of Adam; times 0.1 at 50 % and 75 % of the epochs.")
@@ -189,13 +197,51 @@ class Train(_Model):
 class Reward(_Model):
     """What a trial is worth."""
 
-    scores: dict[str, tuple[str, ...]] = Field(
-        {"own": ("distance", "hypothesis"), "sum": ("l2", "ssim", "relative", "hypothesis")},
-        min_length=1,
-        description="Anomaly scores, each a sum of standardised terms: names of distances, `distance` for the child's own, "
-        "`hypothesis` for its hypothesis's term. The best of them on validation is the reward.",
+    level: Literal["image", "pixel"] = Field(
+        "image",
+        description="What is scored. `pixel` needs masks of the anomalies: children are trained on patches and give maps.",
     )
-    aggregate: Literal["minimum", "mean"] = Field("minimum", description="Of the AUROCs of the anomaly sets.")
+    scores: Annotated[dict[str, tuple[str, ...]], Field(min_length=1)] | None = Field(
+        None,
+        description="Anomaly scores, each a sum of standardised terms: names of distances, `distance` for the child's own, "
+        "`hypothesis` for its hypothesis's term. The best of them on validation is the reward. By default `own`: distance and "
+        "hypothesis; and `sum`: l2, ssim, relative and hypothesis. At level `pixel` a term is standardised over all pixels of "
+        "training images, or with `@place` behind its name over the same place in them; there the defaults are four: both, "
+        "and both `@place`.",
+    )
+    aggregate: Literal["minimum", "mean"] = Field(
+        "minimum", description="Of the AUROCs of the anomaly sets, at level `image`."
+    )
+    metric: Literal["pixel_auroc", "au_pro", "rpro", "image_auroc", "mean"] = Field(
+        "au_pro", description="At level `pixel`: what a trial is worth; `mean` is that of the other four."
+    )
+    smoothing: Real = Field(
+        4.0,
+        ge=0,
+        le=100,
+        description="At level `pixel`: sigma of the Gaussian that maps are smoothed with, in pixels.",
+    )
+    area: Real = Field(
+        0.001,
+        gt=0,
+        lt=1,
+        description="At level `pixel`: share of an image that a connected part of a normal image's map must stay below, where "
+        "RPRO sets its threshold.",
+    )
+
+    def definitions(self) -> dict[str, tuple[str, ...]]:
+        """``scores``, or the defaults of the level."""
+        if self.scores is not None:
+            return self.scores
+        if self.level == "image":
+            return SCORES
+        return SCORES | {f"{k}@place": tuple(f"{t}@place" for t in terms) for k, terms in SCORES.items()}
+
+
+SCORES: dict[str, tuple[str, ...]] = {
+    "own": ("distance", "hypothesis"),
+    "sum": ("l2", "ssim", "relative", "hypothesis"),
+}
 
 
 class TableConfig(_Model):
@@ -338,12 +384,21 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def budget(train: Train, available: int, fraction: float) -> tuple[int, int]:
-    """Epochs and images that make ``fraction`` of the full budget: fewer epochs first, then fewer images."""
+def budget(train: Train, available: int, fraction: float, shown: int = IMAGES_SHOWN) -> tuple[int, int]:
+    """Epochs and images that make ``fraction`` of the full budget: fewer epochs first, then fewer images.
+
+    Args:
+        shown: Images, or patches, over all epochs that the number of epochs makes up by default.
+    """
     full = min(train.images or available, available)
-    passes = train.epochs or math.ceil(IMAGES_SHOWN / full)
+    passes = train.epochs or math.ceil(shown / full)
     epochs = max(1, math.ceil(round(passes * fraction, 9)))  # 70 * 0.1 is 7, not a little more
     return epochs, max(2, min(full, round(full * passes * fraction / epochs)))
+
+
+def images_shown(config: Config) -> int:
+    """Images or patches that a child sees over all epochs, where their number is not given."""
+    return IMAGES_SHOWN if config.reward.level == "image" else PATCHES_SHOWN
 
 
 def _explain(error: ValidationError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -44,8 +45,11 @@ class Dataset(Protocol):
             DataError: A file cannot be read; the message names it.
         """
 
-    def masks(self, indices: Ints) -> Bools | None:
-        """(k, H, W), True where a pixel is anomalous; None where the set has no masks."""
+    def masks(self, indices: Ints) -> Sequence[Bools | None] | None:
+        """k times (h, w), True where a pixel is anomalous; None where the set has no masks.
+
+        An anomaly without a mask has None. A mask covers the whole image, and may be finer or coarser than what `read` gives.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,6 @@ class ArrayDataset:
             return chosen.astype(np.float32) / np.float32(255)
         return np.asarray(chosen, dtype=np.float32)
 
-    def masks(self, indices: Ints) -> Bools | None:
+    def masks(self, indices: Ints) -> Sequence[Bools | None] | None:
         """See `Dataset.masks`."""
-        return None if self.mask is None else self.mask[indices]
+        return None if self.mask is None else list(self.mask[indices])

@@ -10,19 +10,20 @@ from typing import Any
 
 import torch
 
-import autoad_core.config as configuration
 from autoad_core.assemble import LayerOptions, assemble, component_ids, single_point
 from autoad_core.component import Kind
-from autoad_core.config import Config
+from autoad_core.config import Config, budget, images_shown
 from autoad_core.detector import HYPOTHESIS, OWN_DISTANCE
 from autoad_core.discovery import Plugins
 from autoad_core.errors import ConfigError, at
 from autoad_core.geometry import Shape
 from autoad_core.model import bfloat16_is_fast
+from autoad_core.pixel_detector import Pixels
 from autoad_core.registry import Registry
+from autoad_core.score_maps import PLACE
 from autoad_core.space import Space
 from autoad_core.spec import Spec
-from autoad_core.split import Split, make_split
+from autoad_core.split import Split, make_split, with_masks
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +46,22 @@ class Experiment:
     resolved: Mapping[str, Any]
 
     @property
-    def shape(self) -> Shape:
-        """(C, H, W) of the images."""
-        return self.split.shape
+    def pixels(self) -> Pixels | None:
+        """How pixels are scored; None where images are."""
+        given, (_, height, width) = self.config.reward, self.split.shape
+        if given.level == "image":
+            return None
+        area = max(1, round(given.area * height * width))
+        return Pixels(self.config.train.patch, given.smoothing, given.metric, area)
 
     @property
-    def full_images(self) -> int:
-        """Training images times epochs at the full budget."""
-        epochs, images = configuration.budget(self.config.train, len(self.split.train), 1.0)
-        return epochs * images
+    def layout(self) -> Shape:
+        """(C, H, W) of what children are trained on: the images, or patches of them."""
+        return layout(self.config, self.split.shape)
+
+    def budget(self, fraction: float) -> tuple[int, int]:
+        """See `autoad_core.config.budget`."""
+        return budget(self.config.train, len(self.split.train), fraction, images_shown(self.config))
 
 
 def prepare(
@@ -71,7 +79,9 @@ def prepare(
     with at("controller"):
         entry = registry.get(Kind.CONTROLLER, config.controller.name)
     split = make_split(config.data, registry, config.seed)
-    space = make_space(config, registry, split.shape)
+    if config.reward.level == "pixel":
+        split = with_masks(split)
+    space = make_space(config, registry, layout(config, split.shape))
     with at("controller"):  # parameters that it does not take must not be found out later, in a run half made
         entry.build(config.controller.params, space=space, seed=config.seed)
     controller = entry.id
@@ -95,6 +105,13 @@ def prepare(
     return Experiment(
         config, registry, split, space, distances, scores, controller, bfloat16, builtin_only, resolved
     )
+
+
+def layout(config: Config, shape: Shape) -> Shape:
+    """(C, H, W) of what children are trained on, for images of ``shape``."""
+    if config.reward.level == "image":
+        return shape
+    return (shape[0], min(config.train.patch, shape[1]), min(config.train.patch, shape[2]))
 
 
 def make_space(config: Config, registry: Registry, shape: Shape) -> Space:
@@ -133,15 +150,21 @@ def _resolve_scores(
 ) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
     """Ids of all distances to evaluate, and the scores' definitions with ids."""
     scores = {}
-    for name, terms in config.reward.scores.items():
+    special = (OWN_DISTANCE, HYPOTHESIS)
+    for name, terms in config.reward.definitions().items():
         if not terms:
             raise ConfigError(f"reward.scores.{name}: names no term")
-        special = (OWN_DISTANCE, HYPOTHESIS)
-        with at(f"reward.scores.{name}"):
-            scores[name] = tuple(t if t in special else registry.get(Kind.DISTANCE, t).id for t in terms)
+        resolved = []
+        for term in terms:
+            plain, mark = term.removesuffix(PLACE), PLACE if term.endswith(PLACE) else ""
+            if mark and config.reward.level == "image":
+                raise ConfigError(f"reward.scores.{name}: {term!r} needs reward.level 'pixel'")
+            with at(f"reward.scores.{name}"):
+                resolved.append((plain if plain in special else registry.get(Kind.DISTANCE, plain).id) + mark)
+        scores[name] = tuple(resolved)
     parts = [part for option in space.choices[1].options for part in str(option).split("+")]
-    parts += [t for terms in scores.values() for t in terms if t not in (OWN_DISTANCE, HYPOTHESIS)]
-    return tuple(dict.fromkeys(parts)), scores
+    parts += [t.removesuffix(PLACE) for terms in scores.values() for t in terms]
+    return tuple(dict.fromkeys(p for p in parts if p not in special)), scores
 
 
 def _machine() -> dict[str, str | int]:

@@ -107,7 +107,16 @@ def probe_image(path: str | Path) -> Probe:
     return Probe(height, width, small.ndim == 2 or float(np.ptp(small, axis=-1).max()) <= 2)
 
 
-def read_image(path: str | Path, shape: Shape | None = None, data: bytes | None = None) -> Floats:
+def fitted(size: tuple[int, int], canvas: tuple[int, int]) -> tuple[int, int]:
+    """(h, w) of an image of ``size`` once it is scaled, in its own proportions, to fit into ``canvas``."""
+    scale = min(canvas[0] / size[0], canvas[1] / size[1])
+    height, width = (min(max(1, round(side * scale)), most) for side, most in zip(size, canvas, strict=True))
+    return height, width
+
+
+def read_image(
+    path: str | Path, shape: Shape | None = None, data: bytes | None = None, *, fit: bool = False
+) -> Floats:
     """One image, upright as its EXIF orientation says.
 
     Args:
@@ -115,6 +124,7 @@ def read_image(path: str | Path, shape: Shape | None = None, data: bytes | None 
         shape: (C, H, W) to bring it to, as `resize` does, C 1 or 3; None for its own size, and C 1 if it is
             stored in grey, 3 otherwise.
         data: What the file holds, where it is no file of its own; ``path`` then only names it in errors.
+        fit: Keep its proportions: it comes to lie at the top left, as large as fits, and its edges are repeated.
 
     Returns:
         (C, H, W) float32 in [0, 1].
@@ -124,10 +134,15 @@ def read_image(path: str | Path, shape: Shape | None = None, data: bytes | None 
     """
     with _opened(path, data) as image:
         plain = _plain(ImageOps.exif_transpose(image))
-        if shape is not None and plain.size != (shape[2], shape[1]):
-            plain = plain.resize((shape[2], shape[1]), Image.Resampling.BILINEAR)
+        if shape is not None:
+            height, width = fitted((plain.height, plain.width), shape[1:]) if fit else shape[1:]
+            if plain.size != (width, height):
+                plain = plain.resize((width, height), Image.Resampling.BILINEAR)
         scale = np.float32(1 if plain.mode == "F" else 255)
         pixels = np.atleast_3d(np.asarray(plain, dtype=np.float32)).transpose(2, 0, 1) / scale
+    if shape is not None and pixels.shape[1:] != shape[1:]:
+        missing = [(0, most - side) for most, side in zip(shape[1:], pixels.shape[1:], strict=True)]
+        pixels = np.pad(pixels, ((0, 0), *missing), mode="edge")
     return np.ascontiguousarray(_rechannel(pixels, shape[0] if shape else len(pixels)))
 
 

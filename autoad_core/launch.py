@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ from autoad_core.result import compare
 from autoad_core.run import Record, Run
 from autoad_core.search import Engine, Limits, Phase, Progress, best, with_source
 from autoad_core.split import Split, check_apart, image_hashes, search_sample
-from autoad_core.trial import Task
+from autoad_core.trial import TRUTH, Task
 from autoad_core.workers import Pool, Setup, available_cores, warm_up
 
 GIB = 2**30
@@ -112,7 +113,9 @@ def _carry_out(
     opened.candidates.mkdir(parents=True, exist_ok=True)
     size = config.workers or available_cores()
     with Pool(setup, size, config.search.time_limit) as pool:
-        engine = Engine(opened, experiment.space, experiment.shape, _limits(experiment), pool, progress, stop)
+        engine = Engine(
+            opened, experiment.space, experiment.layout, _limits(experiment), pool, progress, stop
+        )
         try:
             found = _search(engine, experiment)
         finally:
@@ -134,9 +137,9 @@ def _record_test(opened: Run, split: Split) -> None:
 
 
 def _limits(experiment: Experiment) -> Limits:
-    config, images = experiment.config, experiment.full_images
+    config, images = experiment.config, math.prod(experiment.budget(1.0))
     cap = cost_cap(
-        experiment.space, experiment.shape, config.search.max_cost, images, config.train.batch_size
+        experiment.space, experiment.layout, config.search.max_cost, images, config.train.batch_size
     )
     return Limits(config.search.lag, cap, images, config.train.batch_size, config.seed)
 
@@ -190,14 +193,15 @@ def _write_task(opened: Run, experiment: Experiment) -> Task:
     check_apart(image_hashes(split.test.images), split.train, sample)
     shutil.rmtree(opened.images, ignore_errors=True)
     opened.images.mkdir(parents=True)
-    _, count = configuration.budget(config.train, len(split.train), 1.0)
-    most = max(count, configuration.budget(config.train, len(split.train), config.search.first_budget)[1])
+    most = max(experiment.budget(fraction)[1] for fraction in (1.0, config.search.first_budget))
     np.save(opened.images / "train.npy", split.train.images[:most])
     np.save(opened.images / "validation.npy", sample.images)
     np.save(opened.images / "groups.npy", sample.groups)
+    for name in TRUTH if experiment.pixels else ():
+        np.save(opened.images / f"{name}.npy", np.stack([getattr(t, name) for t in sample.truths()]))
     return Task(
         folder=opened.images,
-        shape=experiment.shape,
+        shape=split.shape,
         groups=split.groups,
         distances=experiment.distances,
         scores=experiment.scores,
@@ -207,4 +211,6 @@ def _write_task(opened: Run, experiment: Experiment) -> Task:
         bfloat16=experiment.bfloat16,
         versions=experiment.resolved["components"],
         shared=opened.shared,
+        pixels=experiment.pixels,
+        shown=configuration.images_shown(config),
     )

@@ -13,20 +13,24 @@ import math
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 
 from autoad_core.assemble import single_point
-from autoad_core.detector import HYPOTHESIS, OWN_DISTANCE, Detector, Scale
+from autoad_core.data import Floats
+from autoad_core.detector import HYPOTHESIS, OWN_DISTANCE, Detector, Scale, batch_size
 from autoad_core.errors import ModelError, SpaceError, shown
 from autoad_core.geometry import Shape, measure
+from autoad_core.pixel_detector import PixelDetector, Pixels, build
 from autoad_core.registry import Registry
+from autoad_core.score_maps import PLACE
 from autoad_core.spec import Spec
 
 FORMAT = 1
@@ -48,6 +52,17 @@ class Model:
     detector: Detector
     scores: Mapping[str, tuple[str, ...]]
     score: str
+
+    def __call__(self, images: torch.Tensor, score: str | None = None) -> Floats:
+        """Scores (n,) of images (n, C, H, W), or maps (n, H, W) where it scores pixels; by the preferred score or by another."""
+        definition = self.scores[score or self.score]
+        parts = images.split(4 * batch_size(images))
+        return np.concatenate([self.detector.score(self.detector.raw_terms(x), definition) for x in parts])
+
+    def image_scores(self, images: torch.Tensor, score: str | None = None) -> Floats:
+        """Scores (n,) of images (n, C, H, W): of a map, its maximum."""
+        found = self(images, score)
+        return found if found.ndim == 1 else found.max((1, 2))
 
 
 def write_json(path: Path, value: Any, *, sync: bool = True) -> None:
@@ -102,6 +117,7 @@ def save(model: Model, folder: Path, versions: Mapping[str, str]) -> None:
         "distances": list(detector.distances),
         "scores": {k: list(v) for k, v in model.scores.items()},
         "score": model.score,
+        "pixels": asdict(detector.pixels) if isinstance(detector, PixelDetector) else None,
         "components": dict(versions),
     }
     write_json(aside / "spec.json", description, sync=False)
@@ -126,14 +142,16 @@ def load(folder: Path, registry: Registry) -> Model:
     try:
         spec = Spec.from_dict(description["spec"])
         shape = _shape(description["shape"])
+        pixels = _pixels(description.get("pixels"))
         _check_size(spec, shape)
         single_point(registry, shape, spec)  # the components' own choices are among those that they offer
         if description["decoder"] not in ("upsample-first", "paper"):
             raise ValueError(f"decoder {shown(description['decoder'])}")
-        detector = Detector(
+        detector = build(
             spec,
             shape,
             registry,
+            pixels,
             distances=[str(d) for d in description["distances"]],
             decoder=str(description["decoder"]),
             bfloat16=bool(description["bfloat16"]),
@@ -159,6 +177,15 @@ def _shape(value: Any) -> Shape:
     return (c, h, w)
 
 
+def _pixels(value: Any) -> Pixels | None:
+    if value is None:
+        return None
+    found = Pixels(int(value["patch"]), float(value["smoothing"]), str(value["metric"]), int(value["area"]))
+    if not (8 <= found.patch <= 1024 and 0 <= found.smoothing <= 100 and found.area > 0):
+        raise ValueError(f"pixels {shown(value)}")
+    return found
+
+
 def _check_size(spec: Spec, shape: Shape) -> None:
     """Refuse what would only exhaust the memory."""
     stages = zip(measure(spec.layers, shape).stages, spec.layers, strict=True)
@@ -171,7 +198,9 @@ def _check_scales(
     folder: Path, detector: Detector, scores: Mapping[str, tuple[str, ...]], score: str
 ) -> None:
     known = {*detector.distances, HYPOTHESIS}
-    terms = {term for definition in scores.values() for term in definition} - {OWN_DISTANCE}
+    marked = {term for definition in scores.values() for term in definition}
+    plain = {t.removesuffix(PLACE) for t in marked} if isinstance(detector, PixelDetector) else marked
+    terms = plain - {OWN_DISTANCE}
     if score not in scores or not all(scores.values()) or terms - known:
         raise ModelError(f"{folder}: spec.json is damaged: its scores do not fit its distances")
     if missing := known - set(detector.scales):

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from autoad_core.errors import DataError
-from autoad_core.metrics import Curve, Interval, aupr_out_of, auroc_of, best_f1_of
+from autoad_core.metrics import Curve, Interval, aupr_out_of, auroc, auroc_of, best_f1_of
 
 EXACT = 2**24  # pixels that are sorted at most
 BINS = 2**16
@@ -119,23 +119,41 @@ def summary(maps: Sequence[Map], truths: Sequence[Truth]) -> dict[str, float]:
     return {name: float(metric(profile)) for name, metric in METRICS.items()}
 
 
+def figures(maps: Sequence[Map], truths: Sequence[Truth], threshold: float) -> dict[str, float]:
+    """`summary`; and with it ``rpro``, ``image_auroc``, that of the largest score of each image, and ``mean``, of `AVERAGED`.
+
+    Args:
+        threshold: Of RPRO, from `area_threshold` on normal images of validation.
+
+    Raises:
+        As `summary`; DataError also where there is no image without a defect.
+    """
+    found = summary(maps, truths)
+    found["rpro"] = rpro(maps, truths, threshold)
+    found["image_auroc"] = auroc([one.max() for one in maps], [truth.regions > 0 for truth in truths])
+    return found | {"mean": float(np.mean([found[name] for name in AVERAGED]))}
+
+
 def intervals(
-    maps: Sequence[Map], truths: Sequence[Truth], *, resamples: int = 1000, seed: int = 0
+    maps: Sequence[Map], truths: Sequence[Truth], threshold: float, *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Interval]:
-    """Every metric with its 95 % bootstrap interval. Images are resampled, for the pixels of one image are not independent.
+    """Each of `figures` with its 95 % bootstrap interval. Images are resampled, for the pixels of one image are not independent.
 
     Images with and without a defect are resampled separately. Resamples are taken from `BOOTSTRAP_BINS` bins.
 
     Raises:
-        As `summary`.
+        As `figures`.
     """
-    values = summary(maps, truths)
+    values = figures(maps, truths, threshold)
     edges = _edges(maps, BOOTSTRAP_BINS)
     each = [_binned(m, t, edges) for m, t in zip(maps, truths, strict=True)]
     stacked = [np.stack(part) for part in zip(*each, strict=True)]
     defective = np.array([t.regions > 0 for t in truths])
+    above = np.array([t.overlap[m > threshold].sum() for m, t in zip(maps, truths, strict=True)])
+    highest = np.array([one.max() for one in maps])
+    at_score = np.unique(highest)[::-1] == highest[:, None]  # (images, distinct scores)
     rng = np.random.default_rng(seed)
-    drawn: dict[str, list[Floats]] = {name: [] for name in METRICS}
+    drawn: dict[str, list[Floats]] = {name: [] for name in values}
     for start in range(0, resamples, _CHUNK):
         times = min(_CHUNK, resamples - start)
         weights = np.zeros((times, len(maps)))
@@ -145,8 +163,13 @@ def intervals(
                 share = np.full(len(of_kind), 1 / len(of_kind))
                 weights[:, of_kind] = rng.multinomial(len(of_kind), share, size=times)
         resampled = Profile(*(weights @ part for part in stacked))
-        for name, metric in METRICS.items():
-            drawn[name].append(metric(resampled))
+        normal, defect = (weights @ (at_score & kind[:, None]) for kind in (~defective, defective))
+        found = {name: metric(resampled) for name, metric in METRICS.items()}
+        found["rpro"] = weights @ above / resampled.regions
+        found["image_auroc"] = auroc_of(Curve(normal.astype(np.int64), defect.astype(np.int64)))
+        found["mean"] = np.mean([found[name] for name in AVERAGED], axis=0)
+        for name, resampled_values in found.items():
+            drawn[name].append(resampled_values)
     ends = {name: np.quantile(np.concatenate(d), (0.025, 0.975)) for name, d in drawn.items()}
     return {name: Interval(value, *map(float, ends[name])) for name, value in values.items()}
 
@@ -208,6 +231,7 @@ def _curve(profile: Profile) -> Curve:
     return Curve(profile.normals.astype(np.int64), profile.defects.astype(np.int64))
 
 
+AVERAGED = ("pixel_auroc", "au_pro", "rpro", "image_auroc")
 METRICS: Mapping[str, Callable[[Profile], Floats]] = {
     "pixel_auroc": lambda profile: auroc_of(_curve(profile)),
     "pixel_aupr": lambda profile: aupr_out_of(_curve(profile)),

@@ -7,12 +7,14 @@ from typing import Any
 
 import torch
 
-from autoad_core import modelfile
-from autoad_core.comparison import Contestant, Judge, Row, cautions, simple_methods, trained
+from autoad_core import modelfile, pixel_detector
+from autoad_core.comparison import cautions, simple_methods, trained
 from autoad_core.data import Ints
 from autoad_core.detector import Detector
 from autoad_core.experiment import Experiment
+from autoad_core.judges import Contestant, ImageJudge, Judge, PixelJudge, Row, rows
 from autoad_core.modelfile import Model
+from autoad_core.pixel_baselines import simple_maps
 from autoad_core.run import Record, Run
 from autoad_core.spec import Spec
 from autoad_core.split import check_apart, search_sample
@@ -37,28 +39,35 @@ def compare(
     )
     data = config.data
     sample = search_sample(split.validation, data.search_normal, data.search_anomalous, config.seed)
-    judge = Judge(split, sample, config.reward.aggregate, config.seed)
+    judge: Judge = ImageJudge(split, sample, config.reward.aggregate, config.seed)
+    if experiment.pixels:
+        judge = PixelJudge(split, sample, experiment.pixels, config.seed)
     probe = _detector(experiment, Spec.from_values(experiment.space.decode(tuple(records[0]["arch"]))), 0)
     own = [str(option) for option in experiment.space.choices[1].options]
     others = [_random_contestant(opened, experiment, at_random)] if at_random else []
-    others += simple_methods(judge, probe.distances, own, experiment.scores)
+    if experiment.pixels:
+        smoothing = experiment.pixels.smoothing
+        others += simple_maps(judge, probe.distances, own, experiment.scores, smoothing)
+    else:
+        others += simple_methods(judge, probe.distances, own, experiment.scores)
     others += [_untrained(experiment, finalists[0])] if finalists else []
     found = [_found_contestant(opened, experiment, record) for record in finalists]
-    every = judge.rows([*found, *others], config.workers or available_cores())
-    models, rows = every[: len(found)], every[len(found) :]
+    every = rows(judge, [*found, *others], config.workers or available_cores())
+    models, simpler = every[: len(found)], every[len(found) :]
     for record, row in zip(finalists, models, strict=True):
         _keep(opened, record, row)
-    models.sort(key=lambda row: -row["validation"]["auroc"]["value"])
+    models.sort(key=lambda row: -row["validation"]["reward"]["value"])
     statuses = [r["status"] if r["cached"] is None else "cached" for r in records]
     return {
         "models": models,
-        "baselines": rows,
+        "baselines": simpler,
         "counts": {s: statuses.count(s) for s in ("ok", "failed", "skipped", "cached")},
         "aggregate": config.reward.aggregate,
+        "metric": experiment.pixels.metric if experiment.pixels else "auroc",
         "space": experiment.space.size,
         "groups": list(split.groups),
         "images": {p: _counted(getattr(split, p).groups) for p in ("train", "validation", "test")},
-        "notes": [*split.notes, *cautions(rows, models, split)],
+        "notes": [*split.notes, *cautions(simpler, models, split)],
     }
 
 
@@ -102,10 +111,11 @@ def _untrained(experiment: Experiment, record: Record) -> Contestant:
 
 def _detector(experiment: Experiment, spec: Spec, seed: int) -> Detector:
     seed_everything(seed)
-    return Detector(
+    return pixel_detector.build(
         spec,
-        experiment.shape,
+        experiment.split.shape,
         experiment.registry,
+        experiment.pixels,
         distances=experiment.distances,
         decoder=experiment.config.space.decoder,
         bfloat16=experiment.bfloat16,

@@ -172,7 +172,7 @@ def _result(config: Config, table: Table, found: list[Record], at_random: list[R
             v = values[part][arch]
             assert v is not None  # it was the best of something
             ends = {"low": max(0.0, v - spread[part]), "high": min(1.0, v + spread[part])}
-            out[part] = {"auroc": {"value": v, **ends}, "sets": {}}
+            out[part] = {"reward": {"value": v, **ends}, "sets": {}}
         return out | {"spec": Spec.from_values(task.space.decode(arch)).to_dict()}
 
     trained = {arch: v for arch, v in values["validation"].items() if v is not None}

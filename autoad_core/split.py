@@ -15,6 +15,7 @@ from autoad_core.data import Bools, Dataset, Floats, Ints
 from autoad_core.errors import ConfigError, DataError, at
 from autoad_core.geometry import Shape
 from autoad_core.images import resize
+from autoad_core.pixel_metrics import Truth
 from autoad_core.registry import Registry
 
 MOST_ANOMALIES = 10_000  # of one anomaly set, in validation or test
@@ -29,19 +30,26 @@ class Part:
     Attributes:
         images: (n, C, H, W) float32 in [0, 1].
         groups: (n,) int64: 0 for normal, g for the g-th anomaly set.
-        masks: (n, H, W) bool, True where anomalous; None where there are none.
+        masks: One an image, (h, w) bool of its own size, True where anomalous, or None for an anomaly without one; None where no
+            anomaly has one.
     """
 
     images: Floats
     groups: Ints
-    masks: Bools | None = None
+    masks: tuple[Bools | None, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def take(self, rows: Ints | Bools) -> Part:
         """Some of the images."""
-        return Part(self.images[rows], self.groups[rows], None if self.masks is None else self.masks[rows])
+        kept = None if self.masks is None else tuple(self.masks[i] for i in np.arange(len(self))[rows])
+        return Part(self.images[rows], self.groups[rows], kept)
+
+    def truths(self) -> tuple[Truth, ...]:
+        """What the masks say of score maps of the images' size; every image must have one."""
+        _, _, height, width = self.images.shape
+        return tuple(Truth.of(mask, (height, width)) for mask in self.masks or () if mask is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,21 +280,40 @@ def _split(
 
 
 def _read(sources: Sequence[tuple[Dataset, Ints]], shape: Shape) -> Part:
-    images, groups, masks = [], [], []
+    images, groups = [], []
+    masks: list[Bools | None] = []
     for group, (dataset, rows) in enumerate(sources):
         read = dataset.read(rows) if len(rows) else np.zeros((0, *shape), np.float32)
         images.append(read if read.shape[1:] == shape else resize(read, shape))
         groups.append(np.full(len(rows), group, np.int64))
-        found = dataset.masks(rows) if read.shape[1:] == shape else None
-        masks.append(
-            found if found is not None else (np.zeros((len(rows), *shape[1:]), bool) if group == 0 else None)
-        )
-    kept = [m for m in masks if m is not None]
-    return Part(
-        np.concatenate(images),
-        np.concatenate(groups),
-        np.concatenate(kept) if len(kept) == len(masks) else None,
-    )
+        found = dataset.masks(rows)
+        unknown = None if group else np.zeros(shape[1:], bool)
+        masks += [unknown] * len(rows) if found is None else found
+    numbers = np.concatenate(groups)
+    known = any(mask is not None and group for mask, group in zip(masks, numbers, strict=True))
+    return Part(np.concatenate(images), numbers, tuple(masks) if known else None)
+
+
+def with_masks(split: Split) -> Split:
+    """Without the anomalies that have no mask, and a note on how many they are.
+
+    Raises:
+        DataError: None has one, in validation or in test.
+    """
+
+    def kept(part: Part, name: str) -> Part:
+        having = np.array([mask is not None for mask in part.masks or [None] * len(part)])
+        if not (having & (part.groups > 0)).any():
+            raise DataError(
+                f"no anomaly for {name} has a mask, and scoring pixels (reward.level) needs some; add masks, or score images"
+            )
+        return part.take(having)
+
+    validation, test = kept(split.validation, "validation"), kept(split.test, "test")
+    left_out = len(split.validation) + len(split.test) - len(validation) - len(test)
+    note = f"{left_out} anomalous images without a mask are left out, since pixels are scored"
+    notes = (*split.notes, note) if left_out else split.notes
+    return replace(split, validation=validation, test=test, notes=notes)
 
 
 def _apart(split: Split) -> Split:

@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoad_core import modelfile, sharing
-from autoad_core.config import Train, budget
+from autoad_core import modelfile, pixel_detector, pixel_metrics, sharing
+from autoad_core.config import IMAGES_SHOWN, Train, budget
 from autoad_core.data import Floats, Ints
 from autoad_core.detector import HYPOTHESIS, Detector, Terms
 from autoad_core.geometry import Shape
 from autoad_core.metrics import Aggregate, group_aurocs
 from autoad_core.model import parameters
 from autoad_core.modelfile import Model
+from autoad_core.pixel_detector import Pixels
+from autoad_core.pixel_metrics import Truth
 from autoad_core.registry import Registry
 from autoad_core.spec import Spec
 from autoad_core.training import TrainingFailed, fit, seed_everything, settle
@@ -29,6 +31,10 @@ from autoad_core.training import TrainingFailed, fit, seed_everything, settle
 # In torch's RuntimeErrors; oneDNN says no more than that it could not create a primitive or a memory object.
 OUT_OF_MEMORY = ("allocate memory", "could not create a", "bad_alloc")
 UNTRAINED_IMAGES = 256  # of training, and of each validation group, for the check against the untrained net
+UNTRAINED_LARGE = 16  # the same at pixel level
+
+
+TRUTH = tuple(f.name for f in fields(Truth))  # each a file of the validation images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +42,9 @@ class Task:
     """What all trials of a run share.
 
     Attributes:
-        folder: Holds ``train.npy``, ``validation.npy`` and ``groups.npy``, see `Split`; no test image.
+        folder: Holds ``train.npy``, ``validation.npy`` and ``groups.npy``, see `Split`, and at pixel level the parts of each
+            validation image's `Truth`; no test image.
+        shape: (C, H, W) of the images.
         groups: Names of the anomaly sets.
         distances: Ids of all distances to score.
         scores: Definitions, resolved; see `Reward.scores`.
@@ -46,6 +54,8 @@ class Task:
         bfloat16: See `Detector`.
         versions: By component id, for the saved models.
         shared: Folder of the shared weights, see `autoad_core.sharing`.
+        pixels: How their pixels are scored; None where images are.
+        shown: See `autoad_core.config.images_shown`.
     """
 
     folder: Path
@@ -59,6 +69,13 @@ class Task:
     bfloat16: bool
     versions: Mapping[str, str]
     shared: Path
+    pixels: Pixels | None = None
+    shown: int = IMAGES_SHOWN
+
+    @property
+    def few(self) -> int:
+        """Images of each kind for the check against the untrained net."""
+        return UNTRAINED_IMAGES if self.pixels is None else UNTRAINED_LARGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +104,25 @@ class Images:
     train: Tensor
     validation: Tensor
     groups: Ints
+    truths: tuple[Truth, ...] = ()  # of validation, at pixel level
 
     @classmethod
     def open(cls, folder: Path) -> Images:
         """Maps copy-on-write, so that torch may treat the arrays as its own; nothing is ever written."""
-        train, validation = (
-            torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False))
-            for name in ("train", "validation")
-        )
-        return cls(train, validation, np.load(folder / "groups.npy", allow_pickle=False))
+
+        def mapped(name: str) -> Any:
+            return np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False)
+
+        truths: tuple[Truth, ...] = ()
+        if (folder / f"{TRUTH[0]}.npy").exists():
+            truths = tuple(Truth(*parts) for parts in zip(*map(mapped, TRUTH), strict=True))
+        train, validation = (torch.from_numpy(mapped(name)) for name in ("train", "validation"))
+        return cls(train, validation, np.load(folder / "groups.npy", allow_pickle=False), truths)
+
+    def some(self, rows: Ints) -> Images:
+        """With these of the validation images."""
+        truths = tuple(self.truths[i] for i in rows) if self.truths else ()
+        return replace(self, validation=self.validation[rows], groups=self.groups[rows], truths=truths)
 
 
 def trial_seed(seed: int, number: int) -> int:
@@ -135,7 +162,7 @@ def failed(error: str, *, limit: bool = False) -> dict[str, Any]:
 def _train_and_score(
     task: Task, job: Job, images: Images, registry: Registry, save_to: Path
 ) -> dict[str, Any]:
-    epochs, count = budget(task.train, len(images.train), job.fraction)
+    epochs, count = budget(task.train, len(images.train), job.fraction, task.shown)
     train = images.train[:count]  # the split is shuffled already
     untrained = _untrained_value(task, job, images, registry)
     detector = _build(task, job, registry)
@@ -144,7 +171,7 @@ def _train_and_score(
     raw = detector.raw_terms(images.validation)
     if not _finite(raw):
         raise TrainingFailed("a score is not finite")
-    validation = evaluate(detector, raw, images.groups, task)
+    validation = evaluate(detector, raw, images, task)
     score = max(task.scores, key=lambda name: validation[name]["value"])
     value = validation[score]["value"]
     if job.pool is not None:
@@ -164,39 +191,48 @@ def _train_and_score(
 
 def _build(task: Task, job: Job, registry: Registry) -> Detector:
     seed_everything(job.seed)
-    return Detector(
+    return pixel_detector.build(
         job.spec,
         task.shape,
         registry,
+        task.pixels,
         distances=task.distances,
         decoder=task.decoder,
         bfloat16=task.bfloat16,
     )
 
 
-def evaluate(detector: Detector, raw: Terms, groups: Ints, task: Task) -> dict[str, dict[str, float]]:
-    """AUROC of every score and of every single term, for each anomaly set and aggregated as ``value``.
+def evaluate(detector: Detector, raw: Terms, images: Images, task: Task) -> dict[str, dict[str, float]]:
+    """What every score is worth on validation images, the reward as ``value``.
+
+    At image level: AUROC for each anomaly set, of every single term too, and aggregated. At pixel level:
+    `autoad_core.pixel_metrics.figures`.
 
     Args:
-        raw: (n,) terms, as `Detector.raw_terms` gives them.
-        groups: (n,), 0 for normal.
+        raw: Terms of the validation images, as the detector's ``raw_terms`` gives them.
     """
-    scored = {name: detector.score(raw, terms) for name, terms in task.scores.items()} | raw
-    return {
-        name: group_aurocs(values, groups, task.groups, task.aggregate) for name, values in scored.items()
-    }
+    scored = {name: detector.score(raw, terms) for name, terms in task.scores.items()}
+    if task.pixels is None:
+        every = (scored | raw).items()
+        return {name: group_aurocs(v, images.groups, task.groups, task.aggregate) for name, v in every}
+    found = {}
+    for name, maps in scored.items():
+        threshold = pixel_metrics.area_threshold(list(maps[images.groups == 0]), task.pixels.area)
+        figures = pixel_metrics.figures(list(maps), images.truths, threshold)
+        found[name] = {"value": figures[task.pixels.metric], **figures}
+    return found
 
 
 def _untrained_value(task: Task, job: Job, images: Images, registry: Registry) -> float:
     """The reward of the same net before its first step, on few images."""
     detector = _build(task, job, registry)
-    settle(detector, images.train[:UNTRAINED_IMAGES], start=True)
-    settle(detector, images.train[:UNTRAINED_IMAGES])
-    few = _few(images.groups)
-    raw = detector.raw_terms(images.validation[few])
+    settle(detector, images.train[: task.few], start=True)
+    settle(detector, images.train[: task.few])
+    few = images.some(_few(images.groups, task.few))
+    raw = detector.raw_terms(few.validation)
     if not _finite(raw):
         return 0.0  # training may help
-    result = evaluate(detector, raw, images.groups[few], task)
+    result = evaluate(detector, raw, few, task)
     return max(result[name]["value"] for name in task.scores)
 
 
@@ -204,11 +240,9 @@ def _finite(raw: Terms) -> bool:
     return all(np.isfinite(values).all() for values in raw.values())
 
 
-def _few(groups: Ints) -> Ints:
-    """Rows of the first `UNTRAINED_IMAGES` of each group."""
-    return np.sort(
-        np.concatenate([np.flatnonzero(groups == g)[:UNTRAINED_IMAGES] for g in np.unique(groups)])
-    )
+def _few(groups: Ints, most: int) -> Ints:
+    """Rows of the first ``most`` of each group."""
+    return np.sort(np.concatenate([np.flatnonzero(groups == g)[:most] for g in np.unique(groups)]))
 
 
 def _warnings(
@@ -219,15 +253,15 @@ def _warnings(
     for name in (*detector.spec.distances, HYPOTHESIS):
         if is_constant(raw[name]):
             found.append(f"the term {name} is constant")
-    few = _few(images.groups)
-    trained = evaluate(
-        detector, {k: v[few] for k, v in raw.items()}, images.groups[few], task
-    )  # on the same images as the untrained net
+    few = _few(images.groups, task.few)
+    same = {k: v[few] for k, v in raw.items()}  # on the same images as the untrained net
+    trained = evaluate(detector, same, images.some(few), task)
     best = max(trained[name]["value"] for name in task.scores)
     if best <= untrained:
-        found.append(f"no better than the same net untrained (AUROC {best:.3f} against {untrained:.3f})")
+        metric = task.pixels.metric if task.pixels else "AUROC"
+        found.append(f"no better than the same net untrained ({metric} {best:.3f} against {untrained:.3f})")
     normal = images.validation[torch.from_numpy(images.groups == 0)]
-    if no_better_than_mean(detector, images.train, normal):
+    if no_better_than_mean(detector, images.train, normal[: task.few]):
         found.append("the reconstruction is no better than the mean image")
     return found
 

@@ -19,16 +19,23 @@ DEMO = {
 
 
 def dataset_ref(value: str) -> dict[str, Any]:
-    """``--dataset``: the name of a data set, or a folder of images.
+    """``--dataset``: the name of a data set, as ``mvtec-ad,category=bottle`` with parameters; or a folder of images.
 
     Raises:
-        ConfigError: It is empty.
+        ConfigError: It is empty, or a parameter without a value.
     """
     if not value:
         raise ConfigError("--dataset: is empty; give the name of a data set, or a folder of images")
     if os.sep in value or value in (".", "..") or Path(value).is_dir():
         return {"name": "folder", "params": {"path": str(Path(value).expanduser())}}
-    return {"name": value}
+    name, *given = value.split(",")
+    params = {}
+    for one in given:
+        key, equals, text = one.partition("=")
+        if not (key and equals and text):
+            raise ConfigError(f"--dataset: {one!r} behind {name!r} is no parameter; write {name},name=value")
+        params[key.strip()] = int(text) if text.strip().isdecimal() else text.strip()
+    return {"name": name, "params": params}
 
 
 def data_root(given: Path | None) -> Path | None:

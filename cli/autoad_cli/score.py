@@ -90,8 +90,7 @@ def _rows(model: Model, found: Iterator[Path], score: str) -> Iterator[dict[str,
                 errors[path] = str(error)
         scores: dict[Path, float] = {}
         if images:
-            raw = model.detector.raw_terms(torch.from_numpy(np.stack(list(images.values()))))
-            values = model.detector.score(raw, model.scores[score])
+            values = model.image_scores(torch.from_numpy(np.stack(list(images.values()))), score)
             scores = dict(zip(images, values.tolist(), strict=True))
         for path in batch:
             yield {"path": str(path), "score": scores.get(path), "error": errors.get(path, "")}
@@ -189,9 +188,5 @@ def _score_all(model: Model, data: Any, normal: tuple[str, ...], limit: int) -> 
         images = data.read(part)
         if images.shape[1:] != model.detector.shape:
             images = resize(images, model.detector.shape)
-        scores.append(
-            model.detector.score(
-                model.detector.raw_terms(torch.from_numpy(images)), model.scores[model.score]
-            )
-        )
+        scores.append(model.image_scores(torch.from_numpy(images)))
     return np.concatenate(scores), anomalous

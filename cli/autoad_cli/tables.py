@@ -10,6 +10,13 @@ from rich.table import Table
 
 from autoad_core.spec import Spec
 
+METRICS = {
+    "pixel_auroc": "pixel AUROC",
+    "au_pro": "AU-PRO",
+    "rpro": "RPRO",
+    "image_auroc": "image AUROC",
+    "mean": "mean of pixel AUROC, AU-PRO, RPRO and image AUROC",
+}
 MIN_WIDTH = 118  # of a table that is piped
 
 
@@ -35,8 +42,11 @@ def interval(figure: dict[str, float]) -> str:
 def print_result(result: dict[str, Any], folder: Path) -> None:
     """The best models beside what is simpler, validation and test apart, with intervals."""
     out = console()
+    pixel = result.get("metric", "auroc") != "auroc"
     aggregate = (
-        "AUROC"
+        METRICS[result["metric"]]
+        if pixel
+        else "AUROC"
         if len(result["groups"]) == 1
         else f"{result['aggregate']} AUROC of {', '.join(result['groups'])}"
     )
@@ -62,6 +72,11 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
             f"{row['name']}: {Spec.from_dict(row['spec'])}", highlight=False, markup=False, soft_wrap=True
         )
     best = result["models"][0] if result["models"] else None
+    for row in [*([best] if best else []), *result["baselines"]] if pixel else ():
+        told = ", ".join(
+            f"{METRICS[k]} {interval(row['test']['metrics'][k])}" for k in METRICS if k != "mean"
+        )
+        out.print(f"{row['name']}, test: {told}", highlight=False, markup=False, soft_wrap=True)
     if best and len(result["groups"]) > 1 and best["test"]["sets"]:
         sets = [f"{name} {interval(figure)}" for name, figure in best["test"]["sets"].items()]
         out.print(
@@ -90,8 +105,8 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
 def _cells(row: dict[str, Any], style: str) -> list[str]:
     cells = [
         row["name"],
-        interval(row["validation"]["auroc"]),
-        interval(row["test"]["auroc"]),
+        interval(row["validation"]["reward"]),
+        interval(row["test"]["reward"]),
         row.get("score", ""),
         f"{row['parameters']:,}" if "parameters" in row else "",
     ]

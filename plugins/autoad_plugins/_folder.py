@@ -47,20 +47,25 @@ def make(
 
     Args:
         root: The folder, where ``path`` is not given.
-        shape: What to bring the images to; goes before ``size`` and ``colour``.
+        shape: What to stretch or squeeze the images to; goes before ``size`` and ``colour``.
         seed: Not used.
         path: The folder: as seen from the working directory, or else from the data root.
-        size: Side, or [height, width].
+        size: The shorter side, of which the proportions of the most frequent image make a shape; or [height, width]. Images are
+            brought to it in their own proportions, see `autoad_core.images.read_image`.
         colour: ``grey``, ``rgb``, or ``auto``: grey if every image is.
 
     Raises:
         DataError: No such folder, no good images, or none that can be read.
     """
-    one_of("folder.colour", colour, ("auto", "grey", "rgb"))
-    height, width = sides("folder.size", size)
+    return open_folder("folder", _folder(root, path), shape, size, colour)
+
+
+def open_folder(name: str, folder: Path, shape: Shape | None, size: Any, colour: str) -> FileDataset:
+    """The images of a folder that exists; ``name`` is that of the data set, for messages. Otherwise as `make`."""
+    one_of(f"{name}.colour", colour, ("auto", "grey", "rgb"))
+    given = sides(f"{name}.size", size)
     if shape is not None and shape[0] not in (1, 3):
-        raise DataError(f"folder: images have 1 or 3 channels, not {shape[0]}")
-    folder = _folder(root, path)
+        raise DataError(f"{name}: images have 1 or 3 channels, not {shape[0]}")
     found, notes = _find(folder)
     items, probes = _readable(found, notes)
     if not any(item.type == GOOD for item in items):
@@ -69,15 +74,24 @@ def make(
     grey = colour == "grey" or (colour == "auto" and all(probe.grey for probe in probes))
     classes = (GOOD, *sorted({item.type for item in items} - {GOOD}))
     parts = np.array([item.part for item in items])
+    height, width = given if isinstance(size, (list, tuple)) else _shape_of(probes, given[0])
     return FileDataset(
         files=tuple(item.file for item in items),
         labels=np.array([classes.index(item.type) for item in items], dtype=np.int64),
         classes=classes,
         shape=shape or (1 if grey else 3, height, width),
         parts=parts if parts.any() else None,
-        mask_files=_masks(items, notes),
+        mask_files=_masks(folder, items, probes, notes),
         notes=tuple(notes),
+        fit=shape is None,
     )
+
+
+def _shape_of(probes: list[Probe], shorter: int) -> tuple[int, int]:
+    """(H, W) in the proportions of the most frequent size."""
+    ((height, width), _), *_ = Counter((probe.height, probe.width) for probe in probes).most_common(1)
+    scale = shorter / min(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def _folder(root: Path | None, path: str | None) -> Path:
@@ -101,19 +115,29 @@ def _find(folder: Path) -> tuple[list[_Item], list[str]]:
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from error
     beside = {path.name: path for path in within if path.is_dir()}
-    if (folder / "train" / GOOD).is_dir():
-        tests = sorted(sub for sub in folder.glob("test/*/") if sub.name[0] != ".")
-        groups = [(folder / "train" / GOOD, 0), *((sub, 1) for sub in tests)]
+    if trained := [sub for sub in _folders(folder / "train") if _type(sub) == GOOD]:
+        groups = [*((sub, 0) for sub in trained), *((sub, 1) for sub in _folders(folder / "test"))]
         unused = [name for name in beside if name not in ("train", "test", MASKS)]
-    elif GOOD in beside:
+    elif any(_type(sub) == GOOD for sub in beside.values()):
         groups = [(sub, 0) for name, sub in beside.items() if name != MASKS]
         unused = []
     else:
         return _flat(folder, [path for path in within if path.suffix.lower() in EXTENSIONS], list(beside))
     if unused:
         notes.append(f"left out, as this layout does not know them: {', '.join(unused)}")
+    notes += [f"{sub}: taken for {_type(sub)!r}" for sub, _ in groups if sub.name != _type(sub)]
     items = [item for group, part in groups for item in _group(folder, group, part, notes)]
     return items, notes
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(sub for sub in folder.glob("*/") if sub.name[0] != ".")
+
+
+def _type(folder: Path) -> str:
+    """What a folder's images are: its name, but for blanks around it; ``Good`` is good."""
+    name = folder.name.strip()
+    return GOOD if name.casefold() == GOOD else name
 
 
 def _flat(folder: Path, files: list[Path], beside: list[str]) -> tuple[list[_Item], list[str]]:
@@ -134,11 +158,23 @@ def _group(folder: Path, group: Path, part: int, notes: list[str]) -> Iterator[_
     except DataError as error:
         notes.append(str(error))
         return
-    masks = folder / MASKS / group.name
+    masks = _mask_files(folder / MASKS / group.name)
     for file in files:
-        stem = masks / file.relative_to(group).with_suffix("")
-        near = (stem.with_name(f"{stem.name}{ending}") for ending in ("_mask.png", ".png"))
-        yield _Item(file, group.name, part, next((mask for mask in near if mask.is_file()), None))
+        stem = str(file.relative_to(group).with_suffix(""))
+        yield _Item(file, _type(group), part, masks.pop(f"{stem}_mask", None) or masks.pop(stem, None))
+    if masks and part == 1:
+        left = sorted(masks.values())
+        notes.append(f"left out: {len(left)} masks without an image, such as {left[0]}")
+
+
+def _mask_files(folder: Path) -> dict[str, Path]:
+    """The masks in a folder, by their path in it without its ending."""
+    found = sorted(folder.rglob("*")) if folder.is_dir() else []
+    return {
+        str(f.relative_to(folder).with_suffix("")): f
+        for f in found
+        if f.suffix.lower() in EXTENSIONS and f.name[0] != "."
+    }
 
 
 def _readable(found: list[_Item], notes: list[str]) -> tuple[list[_Item], list[Probe]]:
@@ -160,24 +196,46 @@ def _note_sizes(probes: list[Probe], notes: list[str]) -> None:
     if len(sizes) > 1:
         common = ", ".join(f"{count} of {width}x{height}" for (height, width), count in sizes[:3])
         notes.append(
-            f"images of {len(sizes)} sizes, all scaled to one: {common}" + ", ..." * (len(sizes) > 3)
+            f"images of {len(sizes)} sizes, all brought to one: {common}" + ", ..." * (len(sizes) > 3)
         )
 
 
-def _masks(items: list[_Item], notes: list[str]) -> tuple[Path | None, ...] | None:
-    """A mask for each image, if every anomaly has one that can be read."""
+def _masks(
+    folder: Path, items: list[_Item], probes: list[Probe], notes: list[str]
+) -> tuple[Path | None, ...] | None:
+    """The mask of each image, where there is one that can be read and has the image's proportions."""
     if not any(item.mask for item in items):
+        if (folder / MASKS).is_dir():
+            notes.append(
+                f"{folder / MASKS}: no masks there that fit the names of the images, <type>/<stem>_mask.png"
+            )
         return None
+    found: list[Path | None] = []
     lacking = []
-    for item in items:
+    for item, probe in zip(items, probes, strict=True):
+        found.append(None)
         try:
             if item.mask:
-                probe_image(item.mask)
+                _check_mask(item.mask, probe)
+                found[-1] = item.mask
             elif item.type != GOOD:
                 lacking.append(f"{item.file} has none")
         except DataError as error:
             lacking.append(str(error))
     if lacking:
-        notes.append(f"masks are not used, as {len(lacking)} of them are missing or damaged: {lacking[0]}")
-        return None
-    return tuple(item.mask for item in items)
+        notes.append(
+            f"{len(lacking)} masks are missing or cannot be used: {'; '.join(lacking[:_NAMED])}"
+            + "; ..." * (len(lacking) > _NAMED)
+        )
+    return tuple(found)
+
+
+def _check_mask(file: Path, image: Probe) -> None:
+    """Raises DataError: it cannot be read, or has other proportions than its image, by more than a pixel."""
+    mask = probe_image(file)
+    if abs(mask.height * image.width - mask.width * image.height) > max(
+        image.height, image.width, mask.height, mask.width
+    ):
+        raise DataError(
+            f"{file}: a mask of {mask.width}x{mask.height} pixels on an image of {image.width}x{image.height}"
+        )

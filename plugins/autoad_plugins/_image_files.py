@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from autoad_core.data import Bools, Floats, Ints
-from autoad_core.images import Shape, read_image
+from autoad_core.images import Shape, fitted, read_image
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +21,11 @@ class FileDataset:
         labels: (n,) int64.
         classes: Names of the labels.
         shape: (C, H, W) that every image is brought to.
+        fit: In its own proportions, see `autoad_core.images.read_image`; else it is squeezed or stretched.
         parts: (n,) int64 or None.
         notes: Lines for the user.
-        mask_files: One an image, None for an image without anomaly; or None as a whole.
+        mask_files: One an image, None for one without; or None as a whole.
+        normal: Label of the images without anomaly, which need no mask.
     """
 
     files: tuple[Path, ...]
@@ -32,22 +35,33 @@ class FileDataset:
     parts: Ints | None = None
     notes: tuple[str, ...] = ()
     mask_files: tuple[Path | None, ...] | None = None
+    fit: bool = False
+    normal: int = 0
 
     def read(self, indices: Ints) -> Floats:
         """See `Dataset.read`."""
         images = np.empty((len(indices), *self.shape), dtype=np.float32)
         for image, index in zip(images, indices, strict=True):
-            image[:] = read_image(self.files[index], self.shape)
+            image[:] = read_image(self.files[index], self.shape, fit=self.fit)
         return images
 
-    def masks(self, indices: Ints) -> Bools | None:
-        """See `Dataset.masks`."""
+    def masks(self, indices: Ints) -> Sequence[Bools | None] | None:
+        """See `Dataset.masks`; of their files' own sizes. Where a mask has greys, more than half of its brightest counts."""
         if self.mask_files is None:
             return None
-        masks = np.zeros((len(indices), *self.shape[1:]), dtype=np.bool_)
-        for mask, index in zip(masks, indices, strict=True):
-            if (file := self.mask_files[index]) is not None:
-                covered = read_image(file, (1, *self.shape[1:]))[0]
-                # Half of a pixel makes it anomalous; of what is thinner than that, the middle line remains.
-                mask[:] = covered > covered.max() / 2
-        return masks
+        return [self._mask(index) for index in indices]
+
+    def _mask(self, index: int) -> Bools | None:
+        file = self.mask_files[index] if self.mask_files else None
+        if file is None:
+            return np.zeros(self.shape[1:], np.bool_) if self.labels[index] == self.normal else None
+        grey = read_image(file).mean(0)
+        mask: Bools = grey > grey.max() / 2
+        if not self.fit:
+            return mask
+        # The part of the canvas that the image does not fill has no defect.
+        height, width = fitted(mask.shape, self.shape[1:])
+        down, across = (
+            round(h * c / f) - h for h, c, f in zip(mask.shape, self.shape[1:], (height, width), strict=True)
+        )
+        return np.pad(mask, ((0, down), (0, across)))

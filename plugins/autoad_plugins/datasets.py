@@ -77,6 +77,21 @@ def autoad_datasets() -> Iterable[Component]:
         extra="autoad[lsun]",
     )
     yield Component(
+        name="mvtec-ad",
+        target=f"{_HERE}._mvtec:make",
+        summary="Industrial products and textures with masked defects, 15 categories; MVTec AD's folders",
+    )
+    yield Component(
+        name="crackforest",
+        target=f"{_HERE}._crackforest:make",
+        summary="Photographs of roads in tiles with and without cracks, with masks",
+    )
+    yield Component(
+        name="cat",
+        target=f"{_HERE}._cat:make",
+        summary="Photographs of cats, 224x224 colour, without labels; the Cat data set's folders",
+    )
+    yield Component(
         name="folder",
         target=f"{_HERE}._folder:make",
         summary="Your own images: train/good and test/<type> (as MVTec AD), good/ and others, or good ones only",

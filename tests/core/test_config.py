@@ -113,8 +113,19 @@ def test_the_preset_paper_is_the_published_setting() -> None:
     assert config.search.max_cost == 1
     assert config.reward.scores == {"own": ("distance", "hypothesis")}
     default = parse({})
-    assert default.reward.scores.keys() == {"own", "sum"}
-    assert default.reward.scores["sum"] == ("l2", "ssim", "relative", "hypothesis")
+    assert default.reward.definitions() == {
+        "own": ("distance", "hypothesis"),
+        "sum": ("l2", "ssim", "relative", "hypothesis"),
+    }
+
+
+def test_the_default_scores_of_pixels_are_standardised_in_two_ways() -> None:
+    found = parse({"reward": {"level": "pixel"}}).reward.definitions()
+    assert found["own"] == ("distance", "hypothesis")
+    assert found["own@place"] == ("distance@place", "hypothesis@place")
+    assert found.keys() == {"own", "sum", "own@place", "sum@place"}
+    given_ = parse({"reward": {"level": "pixel", "scores": {"mine": ["l1"]}}})
+    assert given_.reward.definitions() == {"mine": ("l1",)}
 
 
 def test_keys_that_are_given_win_over_the_preset() -> None:
@@ -191,7 +202,7 @@ def test_merge_keeps_every_key_and_prefers_what_is_over(base: dict[str, Any], ov
         ({"controller": {"name": "x", "zzzzzz": 1}}, "controller.zzzzzz: unknown key; known: name, params"),
         (
             {"train": {"!": 1}},
-            "train.!: unknown key; known: images, epochs, batch_size, learning_rate, precision",
+            "train.!: unknown key; known: images, epochs, patch, batch_size, learning_rate, precision",
         ),
         ({"two\nlines": 1}, "two lines: unknown key; known: preset, seed, workers, data, space"),
         ({"x" * 10_000: 1}, "x" * 200 + ": unknown key"),
@@ -308,6 +319,7 @@ BOUNDS = {
     "search.lag": (1, None),
     "train.images": (2, None),
     "train.epochs": (1, None),
+    "train.patch": (8, 1024),
     "train.batch_size": (1, None),
 }
 OPEN = {  # numbers that are not whole, between bounds of which only those in brackets are allowed
@@ -317,6 +329,7 @@ OPEN = {  # numbers that are not whole, between bounds of which only those in br
     "search.time_limit": (0, None, []),
     "search.memory_limit": (0, None, []),
     "train.learning_rate": (0, None, []),
+    "reward.area": (0, 1, []),
 }
 
 
@@ -350,7 +363,14 @@ def test_every_number_has_bounds_that_are_tested() -> None:
         for name, field in model.model_fields.items()
         if any(hasattr(m, bound) for m in field.metadata for bound in ("ge", "gt", "le", "lt"))
     }
-    assert numbers == {*BOUNDS, *OPEN}
+    assert numbers == {*BOUNDS, *OPEN, "reward.smoothing"}
+
+
+def test_smoothing_may_be_nothing() -> None:
+    for value in (0, 0.5, 100):
+        assert parse({"reward": {"smoothing": value}})
+    for value in (-1e-6, 100.1):
+        assert message({"reward": {"smoothing": value}}).startswith("reward.smoothing: Input should be ")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 from autoad_core import pixel_metrics
 from autoad_core.errors import DataError
-from autoad_core.pixel_metrics import Truth, area_threshold, intervals, largest_part, rpro, summary
+from autoad_core.pixel_metrics import Truth, area_threshold, figures, intervals, largest_part, rpro, summary
 
 Maps = list[np.ndarray[Any, Any]]
 
@@ -141,14 +141,14 @@ def test_intervals_are_those_of_resampled_images() -> None:
     masks = [np.pad(np.ones((4, 4), bool), ((6, 6), (i, 12 - i))) for i in range(8)]
     masks += [np.zeros((16, 16), bool)] * 4
     maps = [rng.normal(rng.uniform(0, 0.6), 1, m.shape) + rng.uniform(0, 2) * m for m in masks]
-    found = intervals(maps, truths(masks), resamples=400)
+    found = intervals(maps, truths(masks), 0.5, resamples=400)
     drawn = []
     for _ in range(400):
         rows = [*rng.integers(0, 8, 8), *rng.integers(8, 12, 4)]
-        drawn.append(summary([maps[i] for i in rows], truths([masks[i] for i in rows])))
+        drawn.append(figures([maps[i] for i in rows], truths([masks[i] for i in rows]), 0.5))
     for name, interval in found.items():
         values = np.array([d[name] for d in drawn])
-        assert interval.value == summary(maps, truths(masks))[name]
+        assert interval.value == figures(maps, truths(masks), 0.5)[name]
         assert interval.low <= interval.value <= interval.high
         low, high = np.quantile(values, (0.025, 0.975))
         assert (interval.low, interval.high) == pytest.approx((low, high), abs=values.std() / 2)
@@ -238,7 +238,7 @@ def test_mistakes_are_said(change: Callable[..., Any], error: type[Exception], s
     with pytest.raises(error, match=says):
         summary(maps, truths(masks))
     with pytest.raises(error, match=says):
-        intervals(maps, truths(masks))
+        intervals(maps, truths(masks), 0.5)
     if says != "every pixel is a defect":
         with pytest.raises(error, match=says):
             rpro(maps, truths(masks), 0.5)

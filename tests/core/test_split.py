@@ -27,6 +27,7 @@ from autoad_core.split import (
     make_split,
     open_dataset,
     search_sample,
+    with_masks,
 )
 
 busy = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be
@@ -497,11 +498,13 @@ def test_anomaly_sets_are_brought_to_the_shape_of_the_normal_set() -> None:
 
 def test_masks_follow_their_images() -> None:
     made = split(dataset=ref(sizes=MVTEC, published=True, masked=True))
-    for part in (made.train, made.validation, made.test):
+    assert made.train.masks is None  # there is nothing to mark
+    for part in (made.validation, made.test):
         assert part.masks is not None
-        assert part.masks.shape == (len(part), 4, 4)
-        assert np.array_equal(part.masks[:, 0, 0], part.groups > 0)
-        assert not part.masks[:, 1:].any()
+        assert len(part.masks) == len(part)
+        assert [mask is not None and mask.shape for mask in part.masks] == [(4, 4)] * len(part)
+        assert [mask is not None and mask[0, 0] for mask in part.masks] == (part.groups > 0).tolist()
+        assert not any(mask is not None and mask[1:].any() for mask in part.masks)
     taken = made.test.take(made.test.groups == 1)
     assert taken.masks is not None
     assert len(taken) == len(taken.masks) == 5
@@ -510,21 +513,45 @@ def test_masks_follow_their_images() -> None:
 def test_normal_images_have_empty_masks_where_anomalies_have_some() -> None:
     made = split(anomalies=[ref("stains", first=1000, masked=True, sizes={"ok": [0], "any": [50]})])
     assert made.validation.masks is not None
-    assert np.array_equal(made.validation.masks.any((1, 2)), made.validation.groups > 0)
+    marked = [mask is not None and mask.any() for mask in made.validation.masks]
+    assert marked == (made.validation.groups > 0).tolist()
 
 
-@pytest.mark.parametrize("changes", [{}, {"masked": True, "own_shape": (1, 5, 5)}])
-def test_a_part_without_all_its_masks_has_none(changes: dict[str, Any]) -> None:
-    """Masks of images that were resized would not fit."""
+def test_masks_keep_their_size_where_images_are_resized() -> None:
+    sizes = {"ok": [0], "any": [50]}
+    made = split(anomalies=[ref("stains", first=1000, masked=True, own_shape=(1, 5, 5), sizes=sizes)])
+    for part in (made.validation, made.test):
+        assert part.masks is not None
+        marked = [mask for mask, group in zip(part.masks, part.groups, strict=True) if group]
+        assert {mask is not None and mask.shape for mask in marked} == {(5, 5)}
+        truths = part.truths()
+        assert {truth.overlap.shape for truth in truths} == {(4, 4)}
+        assert [truth.regions > 0 for truth in truths] == (part.groups > 0).tolist()
+        assert sum(t.defects.sum() for t in truths) == sum(m.sum() for m in marked if m is not None)
+
+
+def test_anomalies_without_a_mask_are_left_out_where_pixels_are_scored() -> None:
     sizes = {"ok": [0], "any": [50]}
     anomalies = [
         ref("stains", first=1000, masked=True, sizes=sizes),
-        ref("cracks", first=2000, sizes=sizes, **changes),
+        ref("cracks", first=2000, sizes=sizes),
     ]
     made = split(anomalies=anomalies)
-    assert made.validation.masks is None
-    assert made.test.take(np.arange(3)).masks is None
-    assert made.train.masks is not None
+    assert made.validation.masks is not None
+    lacking = [mask is None for mask in made.validation.masks]
+    assert lacking == (made.validation.groups == 2).tolist()
+    kept = with_masks(made)
+    assert set(kept.validation.groups) == set(kept.test.groups) == {0, 1}
+    assert len(kept.validation.truths()) == len(kept.validation)
+    count = int((made.validation.groups == 2).sum() + (made.test.groups == 2).sum())
+    assert kept.notes[-1] == f"{count} anomalous images without a mask are left out, since pixels are scored"
+    only = split(anomalies=anomalies[1:])
+    assert only.validation.masks is None
+    assert only.test.take(np.arange(3)).masks is None
+    with pytest.raises(DataError, match=r"no anomaly for validation has a mask, and scoring pixels"):
+        with_masks(only)
+    whole = split(anomalies=anomalies[:1])
+    assert with_masks(whole).notes == whole.notes
 
 
 # Notes
@@ -588,8 +615,8 @@ def test_a_data_set_in_memory_is_a_data_set() -> None:
     assert np.array_equal(made.read(rows), numbered(0, 4)[[2, 0]])
     masks = made.masks(rows)
     assert masks is not None
-    assert masks[0, :, 2].all()
-    assert masks.sum() == 8
+    assert masks[0][:, 2].all()
+    assert sum(mask.sum() for mask in masks) == 8
     assert in_memory().masks(rows) is None
 
 

@@ -351,9 +351,9 @@ def test_trained_and_untrained_are_compared_on_the_same_images(
     seen = []
     real = trial_module.evaluate
 
-    def spy(detector: Any, raw: Any, groups: Any, made: Task) -> Any:
-        seen.append((len(raw["autoad/l2"]), groups.tolist()))
-        return real(detector, raw, groups, made)
+    def spy(detector: Any, raw: Any, few: Any, made: Task) -> Any:
+        seen.append((len(raw["autoad/l2"]), few.groups.tolist()))
+        return real(detector, raw, few, made)
 
     monkeypatch.setattr(trial_module, "evaluate", spy)
     run(job())

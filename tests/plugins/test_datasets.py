@@ -33,8 +33,13 @@ RNG = np.random.default_rng(0)
 PARTS = ("train", "t10k")
 ALL = [
     *("digits", "textures", "gaussian", "uniform", "mnist", "fashion-mnist", "kmnist", "notmnist", "cifar10"),
-    *("tiny-imagenet", "svhn", "lsun", "folder"),
+    *("tiny-imagenet", "svhn", "lsun", "mvtec-ad", "crackforest", "cat", "folder"),
 ]
+PARAMS: dict[str, dict[str, Any]] = {
+    "folder": {"path": "product"},
+    "mvtec-ad": {"category": "grid", "size": 16},
+    "crackforest": {"tile": 32},
+}
 
 
 @functools.cache
@@ -127,13 +132,20 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(3):
         write_image(root / "LSUN_resize" / "LSUN_resize" / f"{i}.jpg")
     write_mvtec(root / "product")
+    write_mvtec(root / "mvtec_ad" / "grid")
+    for i in range(4):
+        write_image(root / "crackforest" / "image" / f"{i}.jpg", pixels(64, 64, 3))
+        labels = np.zeros((64, 64), np.uint8)
+        labels[5, 5:20] = 255
+        write_image(root / "crackforest" / "groundTruth" / f"{i}.png", labels)
+        write_image(root / "cat" / "CAT_00" / f"{i}.jpg", pixels(30, 40, 3))
     return root
 
 
 class TestContract(DatasetContract):
     @pytest.fixture(autouse=True, params=ALL)
     def _factory(self, request: pytest.FixtureRequest, tree: Path) -> None:
-        params = {"path": "product"} if request.param == "folder" else {}
+        params = PARAMS.get(request.param, {})
 
         def factory(root: None, shape: tuple[int, int, int] | None, seed: int) -> Dataset:
             made: Dataset = factories()[request.param](root=tree, shape=shape, seed=seed, **params)
@@ -186,7 +198,7 @@ def test_textures_have_good_patches_and_marked_defects(texture: str) -> None:
     assert data.classes == ("good", "foreign", "scratch", "stain")
     assert np.bincount(data.labels).tolist() == [70, 10, 10, 10]
     assert set(data.labels[data.parts == 0]) == {0}
-    masks = data.masks(np.arange(100))
+    masks = np.stack(data.masks(np.arange(100)))
     assert not masks[data.labels == 0].any()
     shares = masks[data.labels > 0].mean(axis=(1, 2))
     assert 0 < shares.min() <= shares.max() < 0.3
@@ -537,9 +549,9 @@ def test_the_layout_of_mvtec_is_understood(tree: Path) -> None:
     assert data.labels.tolist() == [0, 0, 0, 0, 1, 0, 0, 2, 2, 2]
     assert data.parts.tolist() == [0] * 4 + [1] * 6
     assert data.notes == ()
-    expected = np.zeros((16, 16), bool)
+    expected = np.zeros((16, 16), bool)  # the size of the file, whatever that of the images
     expected[4:8, 4:12] = True
-    assert not data.masks(np.array([0, 5])).any()
+    assert not np.any(data.masks(np.array([0, 5])))
     np.testing.assert_array_equal(data.masks(np.array([4, 9])), [expected, expected])
 
 
@@ -630,7 +642,7 @@ def test_mixed_sizes_and_modes_are_brought_to_one_shape(tmp_path: Path) -> None:
     write_image(tmp_path / "2.png", pixels(20, 12).astype(np.uint16) * 257)
     data = make("folder", tmp_path, size=[6, 7])
     assert data.read(np.arange(3)).shape == (3, 3, 6, 7)
-    assert data.notes == ("images of 2 sizes, all scaled to one: 2 of 12x10, 1 of 12x20",)
+    assert data.notes == ("images of 2 sizes, all brought to one: 2 of 12x10, 1 of 12x20",)
 
 
 def test_colour_is_seen_chosen_or_asked_for(tmp_path: Path) -> None:
@@ -659,26 +671,160 @@ def test_folder_parameters_are_checked(tree: Path, params: dict[str, Any], messa
         make("folder", tree / "product", **params)
 
 
-def test_masks_need_to_be_complete_and_whole(tmp_path: Path) -> None:
+def test_masks_are_found_under_other_names_and_endings(tmp_path: Path) -> None:
     write_mvtec(tmp_path)
-    mask = tmp_path / "ground_truth" / "hole" / "001_mask.png"
-    mask.rename(mask.with_name("001.png"))  # this name will do as well
-    assert make("folder", tmp_path).masks(np.array([0])) is not None
-    mask.with_name("001.png").write_bytes(b"damaged")
+    masks = tmp_path / "ground_truth" / "hole"
+    expected = make("folder", tmp_path).masks(np.arange(10))
+    (masks / "001_mask.png").rename(masks / "001.png")
+    with Image.open(masks / "002_mask.png") as image:
+        image.convert("RGB").save(masks / "002_mask.jpg", quality=95)
+    (masks / "002_mask.png").unlink()
     data = make("folder", tmp_path)
-    assert data.masks(np.array([0])) is None
-    assert "masks are not used, as 1 of them are missing or damaged" in data.notes[0]
-    mask.with_name("001.png").unlink()
-    assert f"{tmp_path / 'test' / 'hole' / '001.png'} has none" in make("folder", tmp_path).notes[0]
+    assert data.notes == ()
+    for found, mask in zip(data.masks(np.arange(10)), expected, strict=True):
+        np.testing.assert_array_equal(found, mask)
 
 
-def test_thin_defects_survive_in_a_small_mask(tmp_path: Path) -> None:
+def test_a_mask_that_cannot_be_used_costs_only_itself(tmp_path: Path) -> None:
+    write_mvtec(tmp_path)
+    masks = tmp_path / "ground_truth" / "hole"
+    (masks / "000_mask.png").write_bytes(b"damaged")
+    (masks / "001_mask.png").unlink()
+    write_image(masks / "002_mask.png", np.zeros((16, 20), np.uint8))
+    data = make("folder", tmp_path)
+    found = data.masks(np.arange(10))
+    assert [mask is None for mask in found] == [False] * 7 + [True] * 3
+    (note,) = data.notes
+    assert note.startswith(f"3 masks are missing or cannot be used: {masks / '000_mask.png'}: cannot be read")
+    assert f"{tmp_path / 'test' / 'hole' / '001.png'} has none" in note
+    assert f"{masks / '002_mask.png'}: a mask of 20x16 pixels on an image of 16x16" in note
+
+
+def test_masks_without_images_and_without_any_use_are_noted(tmp_path: Path) -> None:
+    write_mvtec(tmp_path)
+    spare = write_image(tmp_path / "ground_truth" / "crack" / "077_mask.png", np.zeros((16, 16), np.uint8))
+    assert make("folder", tmp_path).notes == (f"left out: 1 masks without an image, such as {spare}",)
+    for file in (tmp_path / "ground_truth").rglob("*.png"):
+        file.rename(file.with_name(f"no{file.name}"))
+    data = make("folder", tmp_path)
+    assert data.masks(np.arange(2)) is None
+    assert f"{tmp_path / 'ground_truth'}: no masks there that fit the names" in data.notes[-1]
+
+
+def test_a_mask_may_be_finer_than_its_image(tmp_path: Path) -> None:
     write_mvtec(tmp_path)
     thin = np.zeros((64, 64), np.uint8)
     thin[20] = 255
     write_image(tmp_path / "ground_truth" / "crack" / "000_mask.png", thin)
-    masks = make("folder", tmp_path, size=8).masks(np.array([4]))
-    assert masks[0].sum(axis=0).tolist() == [1] * 8  # an eighth of each pixel, but one in every column
+    (mask,) = make("folder", tmp_path, size=8).masks(np.array([4]))
+    np.testing.assert_array_equal(mask, thin > 0)
+
+
+def test_folders_of_good_images_are_known_in_other_spellings(tmp_path: Path) -> None:
+    write_mvtec(tmp_path)
+    (tmp_path / "test" / "good").rename(tmp_path / "test" / "good ")
+    (tmp_path / "train" / "good").rename(tmp_path / "train" / "Good")
+    data = make("folder", tmp_path)
+    assert data.classes == ("good", "crack", "hole")
+    assert np.bincount(data.labels).tolist() == [6, 1, 3]
+    assert data.notes == tuple(
+        f"{tmp_path / part / name}: taken for 'good'" for part, name in (("train", "Good"), ("test", "good "))
+    )
+
+
+def test_images_keep_their_proportions(tmp_path: Path) -> None:
+    """The most frequent size makes the shape; what has other proportions lies at the top left, its edges repeated."""
+    wide = np.zeros((10, 25, 3), np.uint8)
+    wide[:, 20:] = 255
+    for i in range(2):
+        write_image(tmp_path / "train" / "good" / f"{i}.png", wide)
+    write_image(
+        tmp_path / "test" / "crack" / "0.png", np.tile(np.arange(10, 20, dtype=np.uint8)[:, None], 10)
+    )
+    mask = np.zeros((30, 30), np.uint8)
+    mask[:, 27:] = 255
+    write_image(tmp_path / "ground_truth" / "crack" / "0_mask.png", mask)
+    data = make("folder", tmp_path, size=20)
+    assert data.shape == (1, 20, 50)
+    images = data.read(np.arange(3))
+    assert images[0, 0, :, :38].max() < 0.02
+    assert images[0, 0, :, 42:].min() > 0.98
+    np.testing.assert_array_equal(images[2, :, :, 20:], images[2, :, :, 19:20].repeat(30, 2))
+    _, _, marked = data.masks(np.arange(3))
+    assert marked.shape == (30, 75)  # the canvas at the size of the mask
+    assert np.flatnonzero(marked.any(0)).tolist() == [27, 28, 29]
+    assert make("folder", tmp_path, shape=(3, 8, 8)).read(np.arange(1))[0, 0, :, -1].min() > 0.9  # squeezed
+
+
+# Sets with masks
+
+
+def test_categories_of_mvtec_are_found_by_name(tmp_path: Path) -> None:
+    write_mvtec(tmp_path / "mvtec_ad" / "metal_nut")
+    write_mvtec(tmp_path / "Screw")
+    for category in ("metal_nut", "Metal Nut", "SCREW"):
+        data = make("mvtec-ad", tmp_path, category=category, size=8)
+        assert (data.shape, data.classes) == ((3, 8, 8), ("good", "crack", "hole"))
+    with pytest.raises(DataError, match=r"mvtec-ad\.category: 'nut' must be one of bottle, cable"):
+        make("mvtec-ad", tmp_path, category="nut")
+    with pytest.raises(DataError, match=r"no bottle/train/good in .*; get bottle from https"):
+        make("mvtec-ad", tmp_path, category="bottle")
+    with pytest.raises(DataError, match="no data root"):
+        make("mvtec-ad", category="bottle")
+
+
+@pytest.mark.parametrize("layout", ["published", "masks"])
+def test_crackforest_is_cut_into_tiles(tmp_path: Path, layout: str) -> None:
+    from scipy.io import savemat
+
+    for i in range(10):
+        labels = np.ones((64, 100), np.uint8)
+        labels[40, 70:90] = 2
+        if layout == "published":
+            write_image(tmp_path / "image" / f"{i:03}.jpg", pixels(64, 100, 3))
+            file = tmp_path / "groundTruth" / f"{i:03}.mat"
+            file.parent.mkdir(exist_ok=True)
+            savemat(file, {"groundTruth": {"Segmentation": labels, "Boundaries": labels * 0}})
+        else:
+            write_image(tmp_path / "test" / "crack" / f"{i:03}.png", pixels(64, 100, 3))
+            write_image(tmp_path / "ground_truth" / "crack" / f"{i:03}_mask.png", 255 * (labels - 1))
+    data = make("crackforest", tmp_path, tile=32)
+    assert data.shape == (1, 32, 32)
+    # 2 x 3 tiles, of which one has the crack: 6 photographs for training, 4 for the test.
+    assert [int((data.parts == part).sum()) for part in (0, 1)] == [6 * 5, 4 * 6]
+    assert data.labels[data.parts == 0].max() == 0
+    masks = np.stack(data.masks(np.arange(len(data.labels))))
+    assert np.array_equal(masks.any((1, 2)), data.labels == 1)
+    assert {int(mask.sum()) for mask in masks} == {0, 20}
+    assert masks[data.labels == 1][:, 8, 6:26].all()
+    assert not np.array_equal(make("crackforest", tmp_path, tile=32, seed=1).images, data.images)
+    with pytest.raises(DataError, match=r"crackforest\.tile: .* is smaller than 128"):
+        make("crackforest", tmp_path, tile=128)
+
+
+def test_damage_to_crackforest_is_said(tmp_path: Path) -> None:
+    write_image(tmp_path / "image" / "001.jpg", pixels(64, 64, 3))
+    with pytest.raises(DataError, match="has no labels in"):
+        make("crackforest", tmp_path, tile=32)
+    file = tmp_path / "groundTruth" / "001.mat"
+    file.parent.mkdir()
+    file.write_bytes(b"damaged")
+    with pytest.raises(DataError, match=r"001\.mat: cannot be read as CrackForest's labels"):
+        make("crackforest", tmp_path, tile=32)
+    file.unlink()
+    write_image(file.with_suffix(".png"), np.zeros((32, 64), np.uint8))
+    with pytest.raises(DataError, match=r"001\.png: labels of \(32, 64\) for an image of \(64, 64\)"):
+        make("crackforest", tmp_path, tile=32)
+
+
+def test_cats_are_read_from_their_folders(tmp_path: Path) -> None:
+    for folder in ("CAT_00", "CAT_06"):
+        write_image(tmp_path / "cats" / folder / "00000001_000.jpg", pixels(20, 30, 3))
+        (tmp_path / "cats" / folder / "00000001_000.jpg.cat").write_text("9 1 2")
+    data = make("cat", tmp_path)
+    assert (data.shape, data.classes, len(data.labels)) == ((3, 224, 224), ("good",), 2)
+    assert data.read(np.arange(2)).shape == (2, 3, 224, 224)
+    assert data.masks(np.arange(2)) is None
 
 
 # The sets themselves
@@ -701,8 +847,15 @@ def test_the_published_sets_are_read(data_root: Path) -> None:
 @pytest.mark.data
 @pytest.mark.parametrize(("name", "counts"), [("bottle", [209, 83]), ("screw", [320, 160])])
 def test_mvtec_is_read(data_root: Path, name: str, counts: list[int]) -> None:
-    data = make("folder", data_root, path=str(data_root / "mvtec_ad" / name))
+    data = make("mvtec-ad", data_root, category=name)
     assert np.bincount(data.parts).tolist() == counts
     assert data.notes == ()
     anomalous = np.flatnonzero(data.labels)
-    assert data.masks(anomalous).any(axis=(1, 2)).all()
+    assert all(mask.any() for mask in data.masks(anomalous))
+
+
+@pytest.mark.data
+def test_crackforest_is_read(data_root: Path) -> None:
+    data = make("crackforest", data_root)
+    assert len(data.labels) == 85 + 282
+    assert np.bincount(data.labels[data.parts == 1]).tolist() == [50, 232]
