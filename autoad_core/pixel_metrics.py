@@ -171,7 +171,11 @@ def intervals(
         for name, resampled_values in found.items():
             drawn[name].append(resampled_values)
     ends = {name: np.quantile(np.concatenate(d), (0.025, 0.975)) for name, d in drawn.items()}
-    return {name: Interval(value, *map(float, ends[name])) for name, value in values.items()}
+    # Bins may move what hardly varies by as little past its exact value.
+    return {
+        name: Interval(value, min(value, float(ends[name][0])), max(value, float(ends[name][1])))
+        for name, value in values.items()
+    }
 
 
 def area_threshold(normal_maps: Sequence[Map], area: int) -> float:
