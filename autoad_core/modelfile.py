@@ -2,7 +2,7 @@
 
 spec.json            what to build: architecture, image shape, scores, versions of the components
 weights.safetensors  parameters and fitted buffers
-calibration.json     median and MAD of each term over training images
+calibration.json     median and MAD of each term over training images; scores of normal validation images, for thresholds
 metrics.json         how good it is, on validation and test (written by the search)
 """
 
@@ -13,7 +13,7 @@ import math
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,9 @@ from autoad_core.pixel_detector import PixelDetector, Pixels, build
 from autoad_core.registry import Registry
 from autoad_core.score_maps import PLACE
 from autoad_core.spec import Spec
+from autoad_core.thresholds import Usual
 
-FORMAT = 1
+FORMAT = 2
 MAX_JSON_BYTES = 4_000_000
 MAX_WEIGHT_BYTES = 2**31
 MAX_IMAGE_NUMBERS = 2**26
@@ -47,11 +48,13 @@ class Model:
         detector: Ready to score.
         scores: Definitions of the scores, resolved; see `Reward.scores`.
         score: The one that validation preferred.
+        usual: By score, what normal validation images have; empty until the search has ended.
     """
 
     detector: Detector
     scores: Mapping[str, tuple[str, ...]]
     score: str
+    usual: Mapping[str, Usual] = field(default_factory=dict)
 
     def __call__(self, images: torch.Tensor, score: str | None = None) -> Floats:
         """Scores (n,) of images (n, C, H, W), or maps (n, H, W) where it scores pixels; by the preferred score or by another."""
@@ -105,9 +108,7 @@ def save(model: Model, folder: Path, versions: Mapping[str, str]) -> None:
     tensors = {k: v.detach().contiguous().clone() for k, v in detector.state_dict().items()}
     # Not save_file, to which a full disk is no OSError.
     (aside / "weights.safetensors").write_bytes(to_bytes(tensors))
-    write_json(
-        aside / "calibration.json", {k: [s.median, s.mad] for k, s in detector.scales.items()}, sync=False
-    )
+    write_json(aside / "calibration.json", _calibration(model), sync=False)
     description = {
         "format": FORMAT,
         "spec": detector.spec.to_dict(),
@@ -124,6 +125,18 @@ def save(model: Model, folder: Path, versions: Mapping[str, str]) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     aside.replace(folder)
+
+
+def write_calibration(model: Model, folder: Path) -> None:
+    """Write ``calibration.json`` of a saved model anew."""
+    write_json(folder / "calibration.json", _calibration(model))
+
+
+def _calibration(model: Model) -> dict[str, Any]:
+    return {
+        "terms": {name: [s.median, s.mad] for name, s in model.detector.scales.items()},
+        "usual": {name: usual.to_json() for name, usual in model.usual.items()},
+    }
 
 
 def load(folder: Path, registry: Registry) -> Model:
@@ -159,7 +172,8 @@ def load(folder: Path, registry: Registry) -> Model:
         scores = {str(k): tuple(map(str, v)) for k, v in description["scores"].items()}
         score = str(description["score"])
         calibration = read_json(folder / "calibration.json")
-        detector.scales = {k: Scale(float(m), float(s)) for k, (m, s) in calibration.items()}
+        detector.scales = {k: Scale(float(m), float(s)) for k, (m, s) in calibration["terms"].items()}
+        usual = {str(k): Usual.from_json(v) for k, v in calibration["usual"].items()}
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, SpaceError) as error:
         raise ModelError(
             f"{folder}: spec.json or calibration.json is damaged ({error}); restore it"
@@ -167,7 +181,7 @@ def load(folder: Path, registry: Registry) -> Model:
     _check_scales(folder, detector, scores, score)
     _load_weights(detector, folder / "weights.safetensors")
     detector.eval()
-    return Model(detector, scores, score)
+    return Model(detector, scores, score, usual)
 
 
 def _shape(value: Any) -> Shape:

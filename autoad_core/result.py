@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from autoad_core.pixel_baselines import simple_maps
 from autoad_core.run import Record, Run
 from autoad_core.spec import Spec
 from autoad_core.split import check_apart, search_sample
+from autoad_core.thresholds import Usual
 from autoad_core.training import seed_everything, settle
 from autoad_core.workers import available_cores
 
@@ -55,7 +57,7 @@ def compare(
     every = rows(judge, [*found, *others], config.workers or available_cores())
     models, simpler = every[: len(found)], every[len(found) :]
     for record, row in zip(finalists, models, strict=True):
-        _keep(opened, record, row)
+        _keep(opened, experiment, record, row)
     models.sort(key=lambda row: -row["validation"]["reward"]["value"])
     statuses = [r["status"] if r["cached"] is None else "cached" for r in records]
     return {
@@ -71,8 +73,8 @@ def compare(
     }
 
 
-def _keep(opened: Run, record: Record, row: Row) -> None:
-    """Put a model and its figures where they stay."""
+def _keep(opened: Run, experiment: Experiment, record: Record, row: Row) -> None:
+    """Put a model, its figures and what is usual of its scores where they stay."""
     target = opened.models / f"{record['id']:04d}"
     target.parent.mkdir(exist_ok=True)
     if target.exists():
@@ -80,6 +82,11 @@ def _keep(opened: Run, record: Record, row: Row) -> None:
     target.mkdir()
     for file in (opened.candidates / str(record["id"])).iterdir():
         shutil.copyfile(file, target / file.name)
+    model = modelfile.load(target, experiment.registry)
+    shown = experiment.split.validation
+    normal = torch.from_numpy(shown.images[shown.groups == 0])
+    usual = {name: Usual.of(model(normal, name)) for name in model.scores}
+    modelfile.write_calibration(replace(model, usual=usual), target)
     modelfile.write_json(target / "metrics.json", row)
 
 

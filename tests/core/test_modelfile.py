@@ -9,6 +9,7 @@ import random
 import shutil
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,19 @@ from autoad_core.config import Train
 from autoad_core.detector import Detector
 from autoad_core.discovery import discover
 from autoad_core.errors import BrokenComponent, ModelError, UnknownName
-from autoad_core.modelfile import MAX_JSON_BYTES, MAX_WEIGHT_BYTES, Model, load, read_json, save, write_json
+from autoad_core.modelfile import (
+    MAX_JSON_BYTES,
+    MAX_WEIGHT_BYTES,
+    Model,
+    load,
+    read_json,
+    save,
+    write_calibration,
+    write_json,
+)
 from autoad_core.registry import Entry, Origin, Registry
 from autoad_core.spec import Layer, Spec
+from autoad_core.thresholds import Usual
 from autoad_core.training import fit, seed_everything
 
 REGISTRY = discover(builtin_only=True).registry
@@ -114,11 +125,22 @@ def test_a_model_says_what_it_is(original: Path) -> None:
         "spec.json",
         "weights.safetensors",
     ]
-    assert found["format"] == modelfile.FORMAT == 1
+    assert found["format"] == modelfile.FORMAT == 2
     assert found["components"] == {"autoad/centroid": "0.1.0"}
     assert found["shape"] == [1, 8, 8]
     assert found["spec"]["hypothesis"] == "autoad/centroid"
     assert found["score"] == "sum"
+
+
+def test_a_model_keeps_what_is_usual(folder: Path) -> None:
+    model = load(folder, REGISTRY)
+    assert model.usual == {}
+    usual = {name: Usual.of(model(images(20), name)) for name in SCORES}
+    write_calibration(replace(model, usual=usual), folder)
+    again = load(folder, REGISTRY)
+    assert again.usual == usual
+    assert again.detector.scales == model.detector.scales
+    assert usual["sum"].scores == tuple(sorted(model(images(20), "sum").tolist()))
 
 
 def test_a_model_replaces_the_one_that_was_there(original: Path, tmp_path: Path) -> None:
@@ -155,11 +177,11 @@ def test_nothing_is_written_where_writing_fails(
 # Versions and components
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, [1], 1.5])
+@pytest.mark.parametrize("version", [0, 1, 3, "2", None, [2], 2.5])
 def test_a_model_of_another_version_says_so(folder: Path, version: Any) -> None:
     edit(folder / "spec.json", lambda d: d.update(format=version))
     with pytest.raises(
-        ModelError, match=r"model format .*, this version reads 1; train it again or use the version"
+        ModelError, match=r"model format .*, this version reads 2; train it again or use the version"
     ):
         load(folder, REGISTRY)
 
@@ -296,21 +318,27 @@ def test_own_choices_that_the_component_does_not_offer_are_refused(folder: Path)
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda d: d.pop("hypothesis"), "calibration.json lacks 'hypothesis'"),
-        (lambda d: d.pop("autoad/l2"), "calibration.json lacks 'autoad/l2'"),
-        (lambda d: d.clear(), "calibration.json lacks"),
-        (lambda d: d.update(hypothesis=[0, 0]), "a scale that is not positive and finite"),
-        (lambda d: d.update(hypothesis=[0, -1]), "a scale that is not positive and finite"),
-        (lambda d: d.update(hypothesis=[0, math.inf]), "a scale that is not positive and finite"),
-        (lambda d: d.update(hypothesis=[0, math.nan]), "a scale that is not positive and finite"),
-        (lambda d: d.update(hypothesis=[math.nan, 1]), "a scale that is not positive and finite"),
-        (lambda d: d.update(hypothesis=[math.inf, 1]), "a scale that is not positive and finite"),
-        (lambda d: d.update(hypothesis=[10**400, 1]), "is damaged"),
-        (lambda d: d.update(hypothesis=[1]), "is damaged"),
-        (lambda d: d.update(hypothesis=1), "is damaged"),
-        (lambda d: d.update(hypothesis=["a", "b"]), "is damaged"),
+        (lambda d: d["terms"].pop("hypothesis"), "calibration.json lacks 'hypothesis'"),
+        (lambda d: d["terms"].pop("autoad/l2"), "calibration.json lacks 'autoad/l2'"),
+        (lambda d: d["terms"].clear(), "calibration.json lacks"),
+        (lambda d: d["terms"].update(hypothesis=[0, 0]), "a scale that is not positive and finite"),
+        (lambda d: d["terms"].update(hypothesis=[0, -1]), "a scale that is not positive and finite"),
+        (lambda d: d["terms"].update(hypothesis=[0, math.inf]), "a scale that is not positive and finite"),
+        (lambda d: d["terms"].update(hypothesis=[0, math.nan]), "a scale that is not positive and finite"),
+        (lambda d: d["terms"].update(hypothesis=[math.nan, 1]), "a scale that is not positive and finite"),
+        (lambda d: d["terms"].update(hypothesis=[math.inf, 1]), "a scale that is not positive and finite"),
+        (lambda d: d["terms"].update(hypothesis=[10**400, 1]), "is damaged"),
+        (lambda d: d["terms"].update(hypothesis=[1]), "is damaged"),
+        (lambda d: d["terms"].update(hypothesis=1), "is damaged"),
+        (lambda d: d["terms"].update(hypothesis=["a", "b"]), "is damaged"),
+        (lambda d: d.clear(), "is damaged"),
+        (lambda d: d.update(usual=3), "is damaged"),
+        (lambda d: d.update(usual={"sum": {"scores": [2, 1], "pixels": []}}), "is damaged"),
+        (lambda d: d.update(usual={"sum": {"scores": [1, math.nan], "pixels": []}}), "is damaged"),
+        (lambda d: d.update(usual={"sum": {"scores": [1], "pixels": [1, 2]}}), "is damaged"),
+        (lambda d: d.update(usual={"sum": {"scores": [1]}}), "is damaged"),
     ],
-    ids=range(13),
+    ids=range(19),
 )
 def test_a_damaged_calibration_is_refused(folder: Path, change: Callable[[Any], Any], match: str) -> None:
     edit(folder / "calibration.json", change)
@@ -345,9 +373,9 @@ def test_a_folder_that_is_no_model_says_so(tmp_path: Path) -> None:
         b"\xff\xfe",
         b"[" * 100_000,
         b"nonsense",
-        b'{"format": 1} more',
+        b'{"format": 2} more',
         b"9" * 5000,
-        pickle.dumps({"format": 1}),
+        pickle.dumps({"format": 2}),
     ],
     ids=range(8),
 )
@@ -539,7 +567,7 @@ def test_any_values_in_the_json_are_refused_or_do_no_harm(original: Path, value:
     shutil.copytree(original, folder)
     description = json.loads((folder / "spec.json").read_text())
     if field == "calibration":
-        edit(folder / "calibration.json", lambda d: d.update(hypothesis=value))
+        edit(folder / "calibration.json", lambda d: d["terms"].update(hypothesis=value))
     elif field in SPEC_FIELDS:
         description["spec"][field] = value
     else:
