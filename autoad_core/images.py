@@ -23,6 +23,7 @@ from autoad_core.data import Floats
 from autoad_core.errors import DataError
 
 Shape = tuple[int, int, int]
+Size = tuple[int, int]  # height, width
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MAX_BYTES = 512 * 2**20
@@ -107,7 +108,7 @@ def probe_image(path: str | Path) -> Probe:
     return Probe(height, width, small.ndim == 2 or float(np.ptp(small, axis=-1).max()) <= 2)
 
 
-def fitted(size: tuple[int, int], canvas: tuple[int, int]) -> tuple[int, int]:
+def fitted(size: Size, canvas: Size) -> Size:
     """(h, w) of an image of ``size`` once it is scaled, in its own proportions, to fit into ``canvas``."""
     scale = min(canvas[0] / size[0], canvas[1] / size[1])
     height, width = (min(max(1, round(side * scale)), most) for side, most in zip(size, canvas, strict=True))

@@ -11,12 +11,14 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from autoad_cli.heatmaps import Heatmaps
 from autoad_cli.main import Context
 
 if TYPE_CHECKING:
     from autoad_core.modelfile import Model
 
 BATCH = 64
+BATCH_PIXELS = 2**22
 
 
 def load_model(context: Context, path: Path) -> Model:
@@ -46,6 +48,26 @@ def load_model(context: Context, path: Path) -> Model:
 @click.option("--json", "as_json", is_flag=True, help="JSON lines instead of CSV.")
 @click.option("--score", help="Which of the model's scores; the one that validation preferred by default.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="A file instead of stdout.")
+@click.option(
+    "--false-alarms",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.05,
+    show_default=True,
+    help="Share of normal images that may be called anomalous.",
+)
+@click.option(
+    "--heatmaps",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Folder for pictures that show where the anomaly is.",
+)
+@click.option(
+    "--pixel-false-alarms",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.001,
+    show_default=True,
+    help="Share of a normal image's pixels that the contour in a picture may enclose.",
+)
 @click.pass_obj
 def predict(
     context: Context,
@@ -54,11 +76,15 @@ def predict(
     as_json: bool,
     score: str | None,
     output: Path | None,
+    false_alarms: float,
+    heatmaps: Path | None,
+    pixel_false_alarms: float,
 ) -> None:
     """Score images: files, folders (recursively) and globs. The larger the score, the less normal the image.
 
-    MODEL is a model's folder or a run's. An image that cannot be read has its reason in the column `error`; the exit
-    code is 0 whatever the scores.
+    MODEL is a model's folder or a run's. `p_value` is the share of normal images that would score so high, and `verdict` says
+    whether that is at most --false-alarms. An image that cannot be read has its reason in the column `error`; the exit code is 0
+    whatever the scores.
     """
     from autoad_core.errors import UnknownName
     from autoad_core.images import find_images
@@ -67,13 +93,44 @@ def predict(
     name = score or loaded.score
     if name not in loaded.scores:
         raise UnknownName(f"{model}: no score is called {name!r}; known: {', '.join(loaded.scores)}")
+    judge = Verdicts(loaded, name, false_alarms)
+    if judge.note:
+        click.echo(f"note: {judge.note}", err=True)
+    pictures = Heatmaps.prepare(loaded, name, heatmaps, pixel_false_alarms) if heatmaps else None
+    if pictures and pictures.note:
+        click.echo(f"note: {pictures.note}", err=True)
     found = find_images(paths)
     where = str(output) if output else "-"
     with click.open_file(where, "w", encoding="utf-8", errors="surrogateescape") as file:
-        _write(file, _rows(loaded, found, name), as_json=as_json)
+        _write(file, _rows(loaded, found, name, judge, pictures), as_json=as_json)
 
 
-def _rows(model: Model, found: Iterator[Path], score: str) -> Iterator[dict[str, Any]]:
+class Verdicts:
+    """p-values and verdicts of one score of a model."""
+
+    def __init__(self, model: Model, score: str, rate: float) -> None:
+        self._usual, self._rate = model.usual.get(score), rate
+        self.note = ""
+        if self._usual is None:
+            self.note = "the model knows no scores of normal images, so there are no p-values and verdicts"
+        elif self._usual.least_rate > rate:
+            self.note = (
+                f"{len(self._usual.scores)} normal validation images can promise no rate of false alarms below "
+                f"{self._usual.least_rate:.3f}, so there are no verdicts; raise --false-alarms, or search with more good images"
+            )
+
+    def __call__(self, score: float) -> dict[str, Any]:
+        """The columns ``p_value`` and ``verdict``."""
+        if self._usual is None:
+            return {"p_value": None, "verdict": ""}
+        p = self._usual.p_value(score)
+        verdict = "anomalous" if p <= self._rate else "normal"
+        return {"p_value": round(p, 6), "verdict": "" if self.note else verdict}
+
+
+def _rows(
+    model: Model, found: Iterator[Path], score: str, judge: Verdicts, pictures: Heatmaps | None
+) -> Iterator[dict[str, Any]]:
     """One row an image, in order, read and scored in batches so that any number of images fits."""
     import numpy as np
     import torch
@@ -81,23 +138,30 @@ def _rows(model: Model, found: Iterator[Path], score: str) -> Iterator[dict[str,
     from autoad_core.errors import DataError
     from autoad_core.images import read_image
 
-    while batch := list(islice(found, BATCH)):
+    shape = model.detector.shape
+    size = max(1, min(BATCH, BATCH_PIXELS // (shape[1] * shape[2])))
+    while batch := list(islice(found, size)):
         images, errors = {}, {}
         for path in batch:
             try:
-                images[path] = read_image(path, model.detector.shape)
+                images[path] = read_image(path, shape, fit=True)
             except DataError as error:
                 errors[path] = str(error)
         scores: dict[Path, float] = {}
         if images:
-            values = model.image_scores(torch.from_numpy(np.stack(list(images.values()))), score)
-            scores = dict(zip(images, values.tolist(), strict=True))
+            values = model(torch.from_numpy(np.stack(list(images.values()))), score)
+            if pictures:
+                for path, one in zip(images, values, strict=True):
+                    pictures.draw(path, one)
+            flat = values if values.ndim == 1 else values.max((1, 2))
+            scores = dict(zip(images, flat.tolist(), strict=True))
         for path in batch:
-            yield {"path": str(path), "score": scores.get(path), "error": errors.get(path, "")}
+            told = judge(scores[path]) if path in scores else {"p_value": None, "verdict": ""}
+            yield {"path": str(path), "score": scores.get(path), **told, "error": errors.get(path, "")}
 
 
 def _write(file: IO[str], rows: Iterator[dict[str, Any]], *, as_json: bool) -> None:
-    columns = ("path", "score", "error")
+    columns = ("path", "score", "p_value", "verdict", "error")
     writer = csv.DictWriter(file, columns, lineterminator="\n")
     quoting = csv.DictWriter(file, columns, lineterminator="\n", quoting=csv.QUOTE_ALL)
     if not as_json:

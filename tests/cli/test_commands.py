@@ -310,7 +310,7 @@ def test_check_in_words(here: Path) -> None:
     for name in ("bad/cut.png", "good/nothing.png", "good/words.jpg"):
         assert any(f"skipped: odd/{name}: cannot be read as an image (" in line for line in odd)
     assert any(
-        "images of 3 sizes, all scaled to one: 18 of 8x8, 18 of 8x12, 18 of 13x5" in line for line in odd
+        "images of 3 sizes, all brought to one: 18 of 8x8, 18 of 8x12, 18 of 13x5" in line for line in odd
     )
     assert lines[0] == "54 images, 64x64 pixels, grey"
     assert lines[1] == "classes, 54 images: good (36), bad (18)"

@@ -1,0 +1,140 @@
+"""A search for pixel maps as a user types it, its pictures, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from autoad_core.pictures import Look, coloured, panels, uncanvassed
+from commandline import autoad, error_line
+
+SEARCH = """
+data:
+  dataset: {name: folder, params: {path: plates, size: 48}}
+space: {layers: 1, channels: [4, 8], kernel: [3]}
+search: {trials: 4, random_trials: 2, promote: 1, keep: 1, lag: 2}
+reward: {level: pixel, smoothing: 1.5}
+train: {epochs: 4, batch_size: 8, patch: 24}
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``plates``, 48x72, with spots and masks of twice the size; ``run``, a search among them."""
+    folder = tmp_path_factory.mktemp("pixels")
+    rng = np.random.default_rng(0)
+    for part, kind, count in (("train", "good", 60), ("test", "good", 50), ("test", "spot", 20)):
+        (folder / "plates" / part / kind).mkdir(parents=True)
+        for i in range(count):
+            plate = 90 + 30 * np.sin(np.arange(72) / 5) + rng.normal(0, 6, (48, 72))
+            if kind == "spot":
+                y, x = rng.integers(4, 36), rng.integers(4, 60)
+                plate[y : y + 7, x : x + 7] += 70
+                mask = np.zeros((96, 144), np.uint8)
+                mask[2 * y : 2 * y + 14, 2 * x : 2 * x + 14] = 255
+                file = folder / "plates" / "ground_truth" / "spot" / f"{i:03}_mask.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(mask).save(file)
+            pixels = plate.clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / "plates" / part / kind / f"{i:03}.png")
+    (folder / "search.yaml").write_text(SEARCH)
+    autoad("search", "search.yaml", "--run", "run", cwd=folder, check=0)
+    return folder
+
+
+@pytest.mark.slow
+def test_a_search_for_maps_finds_the_spots(place: Path) -> None:
+    result = json.loads((place / "run" / "result.json").read_text())
+    assert result["metric"] == "au_pro"
+    best = result["models"][0]["test"]["metrics"]
+    assert best["pixel_auroc"]["value"] > 0.95
+    assert best["au_pro"]["value"] > 0.8
+    assert {"PCA", "centre of the image", "mean pixel"} <= {row["name"] for row in result["baselines"]}
+    shown = autoad("show", "run", cwd=place, check=0).stdout
+    assert shown.startswith("AU-PRO, with 95 % bootstrap intervals")
+    assert "test: pixel AUROC 0.9" in shown
+
+
+@pytest.mark.slow
+def test_verdicts_and_pictures_of_new_images(place: Path) -> None:
+    paths = ["plates/test/spot", "plates/test/good/00[0-4].png"]
+    done = autoad("predict", "run", *paths, "--heatmaps", "maps", "--false-alarms", "0.1", cwd=place, check=0)
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    spots = [row for row in rows if "spot" in row["path"]]
+    assert len(rows) == 25
+    assert sum(row["verdict"] == "anomalous" for row in spots) > 15
+    assert all(float(row["p_value"]) <= 0.1 for row in rows if row["verdict"] == "anomalous")
+    assert "can promise nothing about the pixels" in done.stderr
+    names = sorted(file.name for file in (place / "maps").iterdir())
+    assert len(names) == 25
+    assert names[0] == "good_000.png"
+    with Image.open(place / "maps" / "spot_000.png") as picture:
+        assert picture.size == (3 * 72 + 2 * 8, 48)  # image, map and mask
+    with Image.open(place / "maps" / "good_000.png") as picture:
+        assert picture.size == (2 * 72 + 8, 48)
+    few = autoad("predict", "run", *paths, "--false-alarms", "0.01", cwd=place, check=0)
+    assert "25 normal validation images can promise no rate of false alarms below 0.038" in few.stderr
+    assert {row["verdict"] for row in csv.DictReader(io.StringIO(few.stdout))} == {""}
+
+
+@pytest.mark.slow
+def test_pixels_need_masks_and_maps_need_pixels(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "search.yaml").write_text(SEARCH.replace("plates", str(place / "plates" / "test")))
+    refused = autoad("search", "search.yaml", "--run", "run", cwd=tmp_path, check=1)
+    assert "no anomaly for validation has a mask, and scoring pixels (reward.level)" in error_line(refused)
+    assert not (tmp_path / "run").exists()
+    wrong = (
+        (place / "search.yaml").read_text().replace("level: pixel", "level: image, scores: {a: [l2@place]}")
+    )
+    (tmp_path / "search.yaml").write_text(wrong)
+    refused = autoad("search", tmp_path / "search.yaml", "--run", "other", cwd=place, check=2)
+    assert "reward.scores.a: 'l2@place' needs reward.level 'pixel'" in error_line(refused)
+
+
+# Pictures
+
+
+def test_the_contour_runs_around_what_lies_above_the_threshold() -> None:
+    image = np.full((1, 40, 60), 0.5, np.float32)
+    scores = np.zeros((40, 60), np.float32)
+    scores[10:20, 30:45] = 4
+    mask = np.zeros((80, 120), bool)
+    mask[20:40, 60:90] = True
+    drawn = panels(image, scores, Look(dark=0.0, contour=2.0), mask)
+    assert drawn.shape == (40, 3 * 60 + 16, 3)
+    left, heated, right = drawn[:, :60], drawn[:, 68:128], drawn[:, 136:]
+    assert (left == 128).all()
+    contour = (heated == (0, 255, 255)).all(2)
+    expected = np.zeros((40, 60), bool)
+    expected[9:21, 30:45] = expected[10:20, 29:46] = True  # no diagonal neighbours
+    expected[10:20, 30:45] = False
+    assert np.array_equal(contour, expected)
+    assert (heated[0, 0] == 128).all()  # what is usual stays as it is
+    assert heated[15, 35].tolist() == np.round(0.3 * 128 + 0.7 * np.array([252, 255, 164])).tolist()
+    assert right[:, :, 0].max() == 255
+    assert (right[11:19, 31:44] > 250).all()
+
+
+def test_colours_go_from_dark_to_bright() -> None:
+    level = np.linspace(0, 1, 50, dtype=np.float32)[None]
+    light = coloured(level)[0] @ (0.299, 0.587, 0.114)
+    assert (np.diff(light) > 0).all()
+    assert coloured(np.array([[0.0, 1.0]], np.float32)).tolist() == [[[0, 0, 4], [252, 255, 164]]]
+
+
+def test_large_images_are_drawn_smaller_and_small_maps_larger() -> None:
+    drawn = panels(np.zeros((3, 300, 2000), np.float32), np.ones((30, 200), np.float32), Look(0.0, 2.0))
+    assert drawn.shape == (154, 2 * 1024 + 8, 3)
+
+
+def test_the_part_of_a_map_that_an_image_fills() -> None:
+    scores = np.arange(24, dtype=np.float32).reshape(4, 6)
+    assert np.array_equal(uncanvassed(scores, (40, 60)), scores)
+    assert np.array_equal(uncanvassed(scores, (100, 100)), scores[:, :4])
+    assert np.array_equal(uncanvassed(scores, (10, 60)), scores[:1])
