@@ -17,6 +17,7 @@ from autoad_core.thresholds import Usual
 Picture = NDArray[np.uint8]  # (H, W, 3)
 
 LONGEST = 1024  # side of a panel
+_SMALLEST = 128
 _GAP = 8
 _OPACITY = 0.7
 _CONTOUR = (0, 255, 255)
@@ -40,6 +41,13 @@ class Look:
     def of(cls, usual: Usual, rate: float) -> Look:
         """For a share ``rate`` of false alarms among the pixels of normal images."""
         return cls(usual.pixel_threshold(0.5)[0], usual.pixel_threshold(rate)[0])
+
+
+def plain(image: Floats) -> Picture:
+    """An image (C, H, W) by itself, its pixels repeated where it is small."""
+    times = max(1, _SMALLEST // max(image.shape[1:]))
+    pixels = np.round(255 * image.transpose(1, 2, 0)).astype(np.uint8).repeat(times, 0).repeat(times, 1)
+    return _resized(pixels, pixels.shape[:2])
 
 
 def panels(image: Floats, scores: Floats, look: Look, mask: Bools | None = None) -> Picture:

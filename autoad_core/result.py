@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from autoad_core import modelfile, pixel_detector
+from autoad_core import cases, modelfile, pixel_detector
 from autoad_core.comparison import cautions, simple_methods, trained
 from autoad_core.data import Ints
 from autoad_core.detector import Detector
@@ -59,6 +59,10 @@ def compare(
     for record, row in zip(finalists, models, strict=True):
         _keep(opened, experiment, record, row)
     models.sort(key=lambda row: -row["validation"]["reward"]["value"])
+    shown: list[dict[str, Any]] = []
+    if models:
+        best = modelfile.load(opened.models / f"{models[0]['id']:04d}", experiment.registry)
+        shown = cases.draw(best, split, opened.cases)
     statuses = [r["status"] if r["cached"] is None else "cached" for r in records]
     return {
         "models": models,
@@ -69,6 +73,7 @@ def compare(
         "space": experiment.space.size,
         "groups": list(split.groups),
         "images": {p: _counted(getattr(split, p).groups) for p in ("train", "validation", "test")},
+        "cases": shown,
         "notes": [*split.notes, *cautions(simpler, models, split)],
     }
 

@@ -4,6 +4,7 @@ config.yaml      the configuration, and all that was resolved from it: ids, vers
 trials.jsonl     one line an outcome, in the order of the trials; appended and synced
 test.hashes      one line a test image: none of them may reach the search
 models/ID/       the best models
+cases/           pictures of test images: what the best model finds and misses
 result.json      what came out
 lock             held by the one process that works on the run
 state/           controller, results that wait for their turn, candidate models, the search's images
@@ -46,6 +47,11 @@ class Run:
     def models(self) -> Path:
         """The best models, by trial."""
         return self.folder / "models"
+
+    @property
+    def cases(self) -> Path:
+        """Pictures of test images, see `autoad_core.cases`."""
+        return self.folder / "cases"
 
     @property
     def candidates(self) -> Path:

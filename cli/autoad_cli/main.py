@@ -27,6 +27,7 @@ COMMANDS = {
     "search": "autoad_cli.search:search",
     "resume": "autoad_cli.search:resume",
     "show": "autoad_cli.show:show",
+    "report": "autoad_cli.report:report",
     "evaluate": "autoad_cli.score:evaluate",
     "predict": "autoad_cli.score:predict",
     "check": "autoad_cli.check:check",

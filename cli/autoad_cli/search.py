@@ -103,6 +103,7 @@ def resume(context: Context, run: Path, workers: int | None, as_json: bool) -> N
 
 def _watch(work: Callable[[Any, Callable[[], bool]], dict[str, Any]], folder: Path, *, as_json: bool) -> None:
     """Run ``work`` under a progress display; the first Ctrl-C asks it to stop, the second one stops it."""
+    from autoad_cli import report
     from autoad_cli.progress import display
     from autoad_cli.tables import print_result
     from autoad_core.errors import RunError
@@ -126,10 +127,12 @@ def _watch(work: Callable[[Any, Callable[[], bool]], dict[str, Any]], folder: Pa
         raise SystemExit(130) from None
     finally:
         signal.signal(signal.SIGINT, before)
+    page = report.write(Run(folder), folder / report.FILE)
     if as_json:
-        click.echo(json.dumps(result | {"run": str(folder)}, indent=1))
+        click.echo(json.dumps(result | {"run": str(folder), "report": str(page)}, indent=1))
     else:
         print_result(result, folder)
+        click.echo(f"report: {page}")
     if not result["models"]:
         reason = next((r["error"] for r in Run(folder).records() if r.get("error")), "no trial")
         raise RunError(
