@@ -62,6 +62,8 @@ class Detector(nn.Module):
         scales: By term; set after training.
     """
 
+    aligned = False  # see `Autoencoder`
+
     def __init__(
         self,
         spec: Spec,
@@ -74,7 +76,7 @@ class Detector(nn.Module):
     ) -> None:
         super().__init__()
         self.spec, self.shape, self.decoder, self.low_precision = spec, shape, decoder, bfloat16
-        self.network = Autoencoder(spec, self.layout, registry, decoder)
+        self.network = Autoencoder(spec, self.layout, registry, decoder, aligned=self.aligned)
         entry = registry.get(Kind.HYPOTHESIS, spec.hypothesis)
         factory, own = entry.load(), spec.own_choices("hypothesis", entry.component.name)
         self.hypothesis = factory(self.vector_length(factory(1, **own).view), **own)
@@ -105,10 +107,15 @@ class Detector(nn.Module):
 
     def forward(self, images: Tensor) -> Batch:
         """What the model knows about ``images``, (B, C, H, W) float32 in [0, 1]; the code as it is, (B, C', H', W')."""
+        reconstruction, code = self.through(images)
+        return Batch(images, reconstruction.float(), code)
+
+    def through(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Reconstructions and codes, as the network gives them."""
         x = images.contiguous(memory_format=torch.channels_last) if self.low_precision else images
         with torch.autocast("cpu", torch.bfloat16, enabled=self.low_precision):
             reconstruction, code = self.network(x)
-        return Batch(images, reconstruction.float(), code)
+        return reconstruction, code
 
     def codes(self, images: Tensor) -> Tensor:
         """(n, D) vectors that the hypothesis gets of (N, C, H, W) images, without gradients."""

@@ -21,13 +21,14 @@ FLAT_CODE = 512  # numbers at most in the flat view of a code: the side of the l
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Sizes of one encoder layer: (channels_in, *before) to (channels, *after) by pooling ``pool``."""
+    """Sizes of one encoder layer: (channels_in, *before) to (channels, *after) by convolution ``kernel`` and pooling ``pool``."""
 
     channels_in: int
     channels: int
     before: Size
     pool: Size
     after: Size
+    kernel: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,15 @@ class Geometry:
             down, across = down * stage.pool[0], across * stage.pool[1]
         return (down, across)
 
+    @property
+    def reach(self) -> int:
+        """Pixels of the image, at most, that a pixel of the reconstruction is away from one that it depends on."""
+        step, total = 1, 0
+        for stage in self.stages:
+            total += 2 * (stage.kernel // 2) * step  # in the encoder and in the decoder
+            step *= max(stage.pool)
+        return total + step * max(self.squeeze[1:])
+
     def sizes(self, size: Size) -> tuple[Size, ...]:
         """(H, W) before each stage and after the last on images of any ``size``, pooled as these stages pool."""
         out = [size]
@@ -83,7 +93,7 @@ def measure(layers: Sequence[Layer], shape: Shape) -> Geometry:
     for layer in layers:
         pool = effective_pool(layer.pooling_kernel, size)
         after = (ceil(size[0] / pool[0]), ceil(size[1] / pool[1]))
-        stages.append(Stage(channels, layer.channels, size, pool, after))
+        stages.append(Stage(channels, layer.channels, size, pool, after, layer.kernel))
         channels, size = layer.channels, after
     squeeze = _squeeze((channels, *size), shape[0] * shape[1] * shape[2] // 2)
     code = (ceil(channels / squeeze[0]), ceil(size[0] / squeeze[1]), ceil(size[1] / squeeze[2]))

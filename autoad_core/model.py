@@ -24,12 +24,25 @@ class Autoencoder(nn.Module):
 
     Its layers are laid out for that size, and then take images of any size: kernels and pools stay as they are.
 
+    Args:
+        aligned: Upsampling brings each position back to the very pixels that it was pooled from. Otherwise positions are spread
+            evenly, which drifts by up to one of them where the size is no multiple of the pool.
+
     Raises:
         UnknownName, BrokenComponent: A component of the spec that is not there or cannot be imported.
     """
 
-    def __init__(self, spec: Spec, shape: Shape, registry: Registry, decoder: str = "upsample-first") -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        shape: Shape,
+        registry: Registry,
+        decoder: str = "upsample-first",
+        *,
+        aligned: bool = False,
+    ) -> None:
         super().__init__()
+        self.aligned = aligned
         self.geometry: Geometry = measure(spec.layers, shape)
         self.deconvolve_first = decoder == "paper"
         self.encoder = nn.ModuleList()
@@ -62,15 +75,22 @@ class Autoencoder(nn.Module):
     def decode(self, code: Tensor, size: Size) -> Tensor:
         """A code to images (B, C, H, W) in [0, 1] of ``size`` (H, W), that of the images that it was made of."""
         x, sizes = code, self.geometry.sizes(size)
+        stages = self.geometry.stages
         if self.geometry.squeeze != (1, 1, 1):
-            channels = self.geometry.stages[-1].channels
+            channels = stages[-1].channels
+            if self.aligned:
+                x = _repeated(x, self.geometry.squeeze[1:], sizes[-1])
             x = F.interpolate(x.unsqueeze(1), (channels, *sizes[-1]), mode="nearest").squeeze(1)
-        layers = zip(sizes[:-1], sizes[1:], self.deconvolutions, self.finishes, strict=True)
-        for before, after, deconvolution, finish in reversed(list(layers)):
+        layers = zip(sizes[:-1], sizes[1:], stages, self.deconvolutions, self.finishes, strict=True)
+        for before, after, stage, deconvolution, finish in reversed(list(layers)):
             if self.deconvolve_first:
                 x = deconvolution(x)
             if after != before:
-                x = F.interpolate(x, before, mode="nearest")
+                x = (
+                    _repeated(x, stage.pool, before)
+                    if self.aligned
+                    else F.interpolate(x, before, mode="nearest")
+                )
             if not self.deconvolve_first:
                 x = deconvolution(x)
             x = finish(x)
@@ -89,6 +109,12 @@ class Autoencoder(nn.Module):
         if self.geometry.flat_pool > 1:
             code = F.avg_pool2d(code, self.geometry.flat_pool, ceil_mode=True, count_include_pad=False)
         return code.flatten(1)
+
+
+def _repeated(x: Tensor, times: Size, size: Size) -> Tensor:
+    """(B, C, h, w) with each position repeated down and across, cut off at ``size``."""
+    wide = x.repeat_interleave(times[0], 2).repeat_interleave(times[1], 3)
+    return wide[:, :, : size[0], : size[1]]
 
 
 def _finish(layer: Layer, channels: int, registry: Registry) -> nn.Sequential:

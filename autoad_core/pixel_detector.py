@@ -22,6 +22,7 @@ from autoad_core.protocols import Batch
 from autoad_core.registry import Registry
 from autoad_core.score_maps import PLACE, Standard
 from autoad_core.spec import Spec
+from autoad_core.tiles import TILE, tiled
 
 CALIBRATION_PIXELS = 2**22
 
@@ -59,6 +60,7 @@ class PixelDetector(Detector):
         rest: As for `Detector`.
     """
 
+    aligned = True
     places: Tensor  # (terms, 2, H, W), mean and deviation of each term at each place
 
     def __init__(self, spec: Spec, shape: Shape, registry: Registry, pixels: Pixels, **rest: Any) -> None:
@@ -76,6 +78,13 @@ class PixelDetector(Detector):
     def layout(self) -> Shape:
         """(C, H, W) of a patch."""
         return self._layout
+
+    def through(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Reconstructions and codes; of images larger than a tile, tile by tile."""
+        if images.shape[2] * images.shape[3] <= TILE**2:
+            return super().through(images)
+        geometry = self.network.geometry
+        return tiled(super().through, images, geometry.stride, geometry.reach)
 
     def vector_length(self, view: str) -> int:
         """Channels of the code, whatever the ``view``."""

@@ -133,6 +133,91 @@ def test_every_hypothesis_gives_finite_maps_of_images_of_any_size(hypothesis: st
         assert np.isfinite(made.score(raw, SCORES["own"])).all()
 
 
+def test_upsampling_goes_back_to_the_pixels_that_were_pooled() -> None:
+    """A position of the code shows in its own pixels and their neighbours, at any size of the image."""
+    made = detector().eval()
+    network = made.network
+    for length in (40, 64, 203):
+        with torch.no_grad():
+            code = network.encode(torch.full((1, 1, length, 12), 0.5))
+            before = network.decode(code, (length, 12))
+            for i in (0, code.shape[2] // 2, code.shape[2] - 1):
+                changed = code.clone()
+                changed[:, :, i] += 5
+                rows = (network.decode(changed, (length, 12)) - before).abs().amax((0, 1, 3)) > 1e-6
+                first, last = np.flatnonzero(rows)[[0, -1]]
+                # Convolutions of 3 reach one position of 3 pixels and one pixel further.
+                assert max(0, 6 * i - 4) <= first <= 6 * i
+                assert min(length, 6 * i + 6) - 1 <= last <= min(length - 1, 6 * i + 9)
+
+
+# Tiles
+
+
+@pytest.fixture
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("pixel_detector", "tiles"):
+        monkeypatch.setattr(f"autoad_core.{module}.TILE", 96)
+
+
+@pytest.mark.parametrize("size", [(97, 200), (300, 60), (231, 333)])
+@pytest.mark.parametrize("hypothesis", ["reconstruction", "mahalanobis"])
+def test_tiles_give_what_the_whole_image_gives(
+    size: tuple[int, int], hypothesis: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = trained(hypothesis)
+    images = torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(0))
+    whole = made.raw_terms(images)
+    monkeypatch.setattr("autoad_core.pixel_detector.TILE", 96)
+    monkeypatch.setattr("autoad_core.tiles.TILE", 96)
+    calls = []
+    real = made.network.forward
+    monkeypatch.setattr(made.network, "forward", lambda x: (calls.append(x.shape), real(x))[1])
+    found = made.raw_terms(images)
+    assert len(calls) > 2
+    assert all(min(shape[2:]) <= 108 for shape in calls)
+    for name, values in found.items():
+        np.testing.assert_allclose(values, whole[name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_no_seams_where_a_network_looks_at_the_whole_of_what_it_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instance normalization sees each tile by itself, and neighbours differ; blending makes a slope of the step."""
+    spec = Spec("reconstruction", "l2", (layer(6, 3, normalization="instance"), layer(5, 1))).resolve(
+        REGISTRY
+    )
+    seed_everything(0)
+    made = build(spec, SHAPE, REGISTRY, PIXELS)
+    fit(made, pictures(40), 2, Train(batch_size=10))
+    # Brighter to the right, so that tiles differ in what is usual within them.
+    image = torch.linspace(0, 1, 400)[None, None, None].repeat(1, 1, 60, 1)
+    image = (image + 0.1 * torch.rand(1, 1, 60, 400, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
+
+    def highest_step() -> float:
+        with torch.no_grad():
+            reconstruction = made(image).reconstruction[0, 0, :, 9:-9]  # without the image's own border
+        positions = reconstruction.unfold(1, 3, 3).mean((0, 2))  # of 3 pixels that one position stands for
+        return float(positions.diff().abs().max())
+
+    blended = highest_step()
+    monkeypatch.setattr("autoad_core.tiles.RAMP", 1)
+    assert blended < highest_step() / 3
+
+
+def test_what_a_pixel_depends_on_lies_within_reach() -> None:
+    made = detector().eval()
+    reach = made.network.geometry.reach
+    image = torch.rand(1, 1, 90, 90, generator=torch.Generator().manual_seed(0))
+    changed = image.clone()
+    changed[0, 0, 45, 45] += 0.5
+    with torch.no_grad():
+        difference = (made.network(changed)[0] - made.network(image)[0]).abs()[0, 0] > 1e-7
+    rows, columns = np.nonzero(difference.numpy())
+    assert np.abs(rows - 45).max() <= reach
+    assert np.abs(columns - 45).max() <= reach
+    assert max(np.abs(rows - 45).max(), np.abs(columns - 45).max()) > reach // 2  # and not much less
+
+
 def test_images_smaller_than_a_patch_are_trained_on_whole() -> None:
     made = detector(pixels=Pixels(64, 0.0, "au_pro", 9))
     assert made.layout == SHAPE
