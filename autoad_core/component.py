@@ -31,6 +31,7 @@ class Kind(StrEnum):
     DISTANCE = "distance"
     CONTROLLER = "controller"
     DATASET = "dataset"
+    REFINEMENT = "refinement"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +119,11 @@ class Hooks:
         """
         return ()
 
+    @hookspec
+    def autoad_refinements(self) -> Iterable[Component]:
+        """``make(**params) -> Refinement`` of score maps, which knows the image; see `autoad_core.protocols`."""
+        return ()
+
 
 HOOKS = {
     Kind.ACTIVATION: "autoad_activations",
@@ -127,4 +133,5 @@ HOOKS = {
     Kind.DISTANCE: "autoad_distances",
     Kind.CONTROLLER: "autoad_controllers",
     Kind.DATASET: "autoad_datasets",
+    Kind.REFINEMENT: "autoad_refinements",
 }

@@ -79,3 +79,19 @@ class Distance(Protocol):
         Returns:
             (B, H, W), finite and not negative; zero everywhere where the two are equal.
         """
+
+
+@runtime_checkable
+class Refinement(Protocol):
+    """Makes score maps better by looking at the image once more; knows nothing of the model that made them."""
+
+    def __call__(self, images: Tensor, levels: Tensor) -> Tensor:
+        """Refined levels.
+
+        Args:
+            images: (B, C, H, W) float32 in [0, 1], C 1 or 3.
+            levels: (B, H, W) float32 >= 0: 0 for what is usual, 1 where the threshold lies.
+
+        Returns:
+            (B, H, W) float32 >= 0, finite, on the same scale.
+        """

@@ -32,7 +32,7 @@ from autoad_core.component import GROUP
 from autoad_core.controller import Controller, Outcome, Status
 from autoad_core.data import Dataset, Ints
 from autoad_core.discovery import Plugins, discover
-from autoad_core.protocols import Batch, Distance
+from autoad_core.protocols import Batch, Distance, Refinement
 from autoad_core.space import Arch, Choice, Option, Space
 
 if TYPE_CHECKING:
@@ -346,6 +346,48 @@ class ControllerContract:
 
     def _new(self, seed: int) -> Controller:
         return self.make(space=SPACE, seed=seed)
+
+
+class RefinementContract:
+    """``make()``: see `autoad_core.protocols.Refinement`. Where it needs parameters, ``make`` fills them in."""
+
+    make: ClassVar[Callable[..., Refinement]]
+
+    def test_gives_levels_of_the_same_shape(self) -> None:
+        for shape in ((2, 3, 48, 64), (1, 1, 40, 32)):
+            images, levels = self._given(shape)
+            before = images.clone(), levels.clone()
+            found = self.make()(images, levels)
+            assert found.shape == levels.shape, f"maps {tuple(levels.shape)} became {tuple(found.shape)}"
+            assert str(found.dtype) == "torch.float32", f"levels are {found.dtype}"
+            assert found.isfinite().all(), "a level is not finite"
+            assert (found >= 0).all(), "a level lies below 0"
+            assert images.equal(before[0]), "it changes the images"
+            assert levels.equal(before[1]), "it changes the levels that it was given"
+
+    def test_gives_the_same_twice_and_one_by_one(self) -> None:
+        images, levels = self._given((3, 3, 40, 40))
+        refinement = self.make()
+        together = refinement(images, levels)
+        assert self.make()(images, levels).equal(together), "the same images are refined differently"
+        for i in range(3):
+            alone = refinement(images[i : i + 1], levels[i : i + 1])[0]
+            assert (alone - together[i]).abs().max() < 1e-3, "an image's refinement depends on its batch"
+
+    def test_what_is_usual_everywhere_stays_usual(self) -> None:
+        images, levels = self._given((1, 3, 40, 40))
+        assert (self.make()(images, 0 * levels) <= 0.5).all(), "an anomaly comes from a map without any"
+
+    def _given(self, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Images with an object in them, and levels with a peak."""
+        import torch
+
+        generator = torch.Generator().manual_seed(0)
+        images = 0.3 + 0.1 * torch.rand(shape, generator=generator)
+        images[:, :, 10:30, 8:24] += 0.5
+        levels = torch.rand(shape[0], *shape[2:], generator=generator)
+        levels[:, 12:20, 10:18] += 2
+        return images, levels
 
 
 class DatasetContract:

@@ -1,4 +1,4 @@
-"""What all tests share, and the rule that a test is skipped only for want of the public data sets or, by hand, of a browser."""
+"""What all tests share, and the rule that a test is skipped only for want of public data or weights, or by hand of a browser."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ def data_root() -> Path:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  # type: ignore[no-untyped-def]
     report = yield
     excused = item.get_closest_marker("data") is not None and not os.environ.get("AUTOAD_DATA")
+    if item.get_closest_marker("weights") is not None:
+        excused = not os.environ.get("AUTOAD_WEIGHTS")
     if item.get_closest_marker("browser") is not None and not os.environ.get("CI"):
         excused = shutil.which("chromium") is None
     if report.skipped and not excused and not hasattr(report, "wasxfail"):

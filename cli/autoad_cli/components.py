@@ -18,7 +18,9 @@ from autoad_core.registry import Entry
 @click.option("--kind", type=click.Choice([k.value for k in Kind]), help="Only this kind.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list.")
 @click.option(
-    "--check", is_flag=True, help="Exit 1 on any problem: a plugin skipped, a name twice, a missing module."
+    "--check",
+    is_flag=True,
+    help="Exit 1 on any problem: a plugin skipped, a name twice, a missing module that no extra brings.",
 )
 @click.pass_obj
 def list_components(context: Context, kind: str | None, as_json: bool, check: bool) -> None:
@@ -34,7 +36,9 @@ def list_components(context: Context, kind: str | None, as_json: bool, check: bo
         click.echo(json.dumps(rows, indent=1))
     else:
         _print(rows)
-    if check and (plugins.problems or any(r["problem"] for r in rows)):
+    offered = {e.id for e in plugins.registry if e.component.extra}  # what is not installed is no fault
+    faults = [r for r in rows if r["problem"] and (r["loadable"] or r["id"] not in offered)]
+    if check and (plugins.problems or faults):
         sys.exit(1)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -15,7 +15,9 @@ from autoad_cli.heatmaps import Heatmaps
 from autoad_cli.main import Context
 
 if TYPE_CHECKING:
+    from autoad_core.data import Floats
     from autoad_core.modelfile import Model
+    from autoad_core.thresholds import Usual
 
 BATCH = 64
 BATCH_PIXELS = 2**22
@@ -62,6 +64,11 @@ def load_model(context: Context, path: Path) -> Model:
     help="Folder for pictures that show where the anomaly is.",
 )
 @click.option(
+    "--refine",
+    metavar="NAME,...",
+    help="Refinements of the maps, one after the other, such as saliency,grad-cam; see autoad list-components.",
+)
+@click.option(
     "--pixel-false-alarms",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.001,
@@ -78,6 +85,7 @@ def predict(
     output: Path | None,
     false_alarms: float,
     heatmaps: Path | None,
+    refine: str | None,
     pixel_false_alarms: float,
 ) -> None:
     """Score images: files, folders (recursively) and globs. The larger the score, the less normal the image.
@@ -93,23 +101,54 @@ def predict(
     name = score or loaded.score
     if name not in loaded.scores:
         raise UnknownName(f"{model}: no score is called {name!r}; known: {', '.join(loaded.scores)}")
-    judge = Verdicts(loaded, name, false_alarms)
+    judge = Verdicts(None if refine else loaded.usual.get(name), false_alarms)
+    if refine:
+        judge.note = "refined maps have other scores than good images of validation had, so there are no p-values and verdicts"
     if judge.note:
         click.echo(f"note: {judge.note}", err=True)
     pictures = Heatmaps.prepare(loaded, name, heatmaps, pixel_false_alarms) if heatmaps else None
     if pictures and pictures.note:
         click.echo(f"note: {pictures.note}", err=True)
+    maps = refining(context, loaded, name, refine, pixel_false_alarms) if refine else None
     found = find_images(paths)
     where = str(output) if output else "-"
     with click.open_file(where, "w", encoding="utf-8", errors="surrogateescape") as file:
-        _write(file, _rows(loaded, found, name, judge, pictures), as_json=as_json)
+        _write(file, _rows(loaded, found, name, judge, pictures, maps), as_json=as_json)
+
+
+def refining(
+    context: Context, model: Model, score: str, names: str, rate: float
+) -> Callable[[Floats, Floats], Floats]:
+    """What refines (images, maps).
+
+    Raises:
+        ModelError: The model makes no maps.
+        UnknownName, BrokenComponent, ConfigError, DataError: A refinement that is not there, or that lacks something.
+    """
+    from autoad_core.component import Kind
+    from autoad_core.errors import ModelError
+    from autoad_core.pictures import Look
+    from autoad_core.refine import refined
+
+    usual = model.usual.get(score)
+    if usual is None or not usual.pixels:
+        raise ModelError("--refine: this model scores whole images, so it has no maps to refine")
+    registry = context.plugins.registry
+    chain = [registry.get(Kind.REFINEMENT, name.strip()).build({}) for name in names.split(",")]
+    look = Look.of(usual, rate)
+    return lambda images, maps: refined(chain, images, maps, look)
 
 
 class Verdicts:
-    """p-values and verdicts of one score of a model."""
+    """p-values and verdicts of one score of a model.
 
-    def __init__(self, model: Model, score: str, rate: float) -> None:
-        self._usual, self._rate = model.usual.get(score), rate
+    Args:
+        usual: Of its scores; None where that is not known.
+        rate: Of false alarms.
+    """
+
+    def __init__(self, usual: Usual | None, rate: float) -> None:
+        self._usual, self._rate = usual, rate
         self.note = ""
         if self._usual is None:
             self.note = "the model knows no scores of normal images, so there are no p-values and verdicts"
@@ -129,7 +168,12 @@ class Verdicts:
 
 
 def _rows(
-    model: Model, found: Iterator[Path], score: str, judge: Verdicts, pictures: Heatmaps | None
+    model: Model,
+    found: Iterator[Path],
+    score: str,
+    judge: Verdicts,
+    pictures: Heatmaps | None,
+    refine: Callable[[Floats, Floats], Floats] | None,
 ) -> Iterator[dict[str, Any]]:
     """One row an image, in order, read and scored in batches so that any number of images fits."""
     import numpy as np
@@ -149,7 +193,10 @@ def _rows(
                 errors[path] = str(error)
         scores: dict[Path, float] = {}
         if images:
-            values = model(torch.from_numpy(np.stack(list(images.values()))), score)
+            stacked = np.stack(list(images.values()))
+            values = model(torch.from_numpy(stacked), score)
+            if refine:
+                values = refine(stacked, values)
             if pictures:
                 for path, one in zip(images, values, strict=True):
                     pictures.draw(path, one)
