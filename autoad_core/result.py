@@ -90,7 +90,8 @@ def _keep(opened: Run, experiment: Experiment, record: Record, row: Row) -> None
     model = modelfile.load(target, experiment.registry)
     shown = experiment.split.validation
     normal = torch.from_numpy(shown.images[shown.groups == 0])
-    usual = {name: Usual.of(model(normal, name)) for name in model.scores}
+    area = experiment.pixels.area if experiment.pixels else 1
+    usual = {name: Usual.of(model(normal, name), area) for name in model.scores}
     modelfile.write_calibration(replace(model, usual=usual), target)
     modelfile.write_json(target / "metrics.json", row)
 

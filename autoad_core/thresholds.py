@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from autoad_core.data import Floats
+from autoad_core.pixel_metrics import area_threshold
 
 RATES = tuple(
     float(f"{r:.3g}") for r in np.geomspace(1, 1e-6, 121)
@@ -35,18 +36,25 @@ class Usual:
     Attributes:
         scores: (n,), ascending.
         pixels: For each of `RATES` the score that this share of all pixels lies above; empty where images are scored.
+        connected: Score that RPRO takes as its threshold, see `autoad_core.pixel_metrics.area_threshold`; None for images.
     """
 
     scores: tuple[float, ...]
     pixels: tuple[float, ...] = ()
+    connected: float | None = None
 
     @classmethod
-    def of(cls, found: Floats) -> Usual:
-        """From scores (n,), or from maps (n, H, W), whose images' scores are their maxima."""
+    def of(cls, found: Floats, area: int = 1) -> Usual:
+        """From scores (n,), or from maps (n, H, W), whose images' scores are their maxima.
+
+        Args:
+            area: Pixels that a connected part above ``connected`` must stay below.
+        """
         if found.ndim == 1:
             return cls(tuple(np.sort(found).tolist()))
         values = np.quantile(found, [1 - rate for rate in RATES], method="higher")
-        return cls(tuple(np.sort(found.max((1, 2))).tolist()), tuple(map(float, values)))
+        highest = tuple(np.sort(found.max((1, 2))).tolist())
+        return cls(highest, tuple(map(float, values)), area_threshold(list(found), area))
 
     @property
     def least_rate(self) -> float:
@@ -78,7 +86,7 @@ class Usual:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {"scores": list(self.scores), "pixels": list(self.pixels)}
+        return {"scores": list(self.scores), "pixels": list(self.pixels), "connected": self.connected}
 
     @classmethod
     def from_json(cls, value: Any) -> Usual:
@@ -86,7 +94,10 @@ class Usual:
         scores, pixels = (tuple(float(v) for v in value[key]) for key in ("scores", "pixels"))
         if not _ascending(scores) or not _ascending(pixels) or len(pixels) not in (0, len(RATES)):
             raise ValueError("scores of normal images that are not finite and ascending")
-        return cls(scores, pixels)
+        connected = value["connected"]
+        if (connected is None) != (not pixels) or not math.isfinite(connected or 0.0):
+            raise ValueError("a threshold of connected parts that does not fit the rest")
+        return cls(scores, pixels, None if connected is None else float(connected))
 
 
 def _ascending(values: Sequence[float]) -> bool:

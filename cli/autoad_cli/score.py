@@ -248,10 +248,12 @@ def evaluate(
 ) -> None:
     """Measure a model on a labelled data set: every metric, with 95 % bootstrap intervals.
 
-    All images of the set are used; those that the model was trained on, if they are among them, flatter it.
+    A model of pixels is measured on the masks as well, where there are some. All images of the set are used; those that the model
+    was trained on, if they are among them, flatter it.
     """
     from autoad_cli import options
     from autoad_cli.tables import interval
+    from autoad_core import pixel_metrics
     from autoad_core.config import Ref
     from autoad_core.metrics import intervals
     from autoad_core.split import open_dataset
@@ -260,8 +262,12 @@ def evaluate(
     ref = Ref.model_validate(options.dataset_ref(dataset))
     root = options.data_root(data_root)
     data = open_dataset(context.plugins.registry, ref, root=root, shape=loaded.detector.shape, seed=0)
-    scores, anomalous = _score_all(loaded, data, normal, limit)
+    scores, anomalous, maps, truths = _score_all(loaded, data, normal, limit)
     result = intervals(scores, anomalous)
+    usual = loaded.usual.get(loaded.score)
+    if usual and usual.connected is not None and any(truth.regions for truth in truths):
+        found = pixel_metrics.intervals(maps, truths, usual.connected)
+        result |= {name: found[name] for name in (*pixel_metrics.METRICS, "rpro")}
     counts = {"normal": int((~anomalous).sum()), "anomalous": int(anomalous.sum())}
     if as_json:
         figures = {k: {"value": i.value, "low": i.low, "high": i.high} for k, i in result.items()}
@@ -270,19 +276,22 @@ def evaluate(
     click.echo(
         f"{counts['normal']} normal and {counts['anomalous']} anomalous images, score {loaded.score!r}"
     )
-    for name, found in result.items():
-        click.echo(f"{name:<14}  {interval({'value': found.value, 'low': found.low, 'high': found.high})}")
+    for name, figure in result.items():
+        click.echo(f"{name:<14}  {interval({'value': figure.value, 'low': figure.low, 'high': figure.high})}")
     if min(counts.values()) < 20:
         click.echo("note: fewer than 20 images of one kind; the figures mean little", err=True)
 
 
-def _score_all(model: Model, data: Any, normal: tuple[str, ...], limit: int) -> tuple[Any, Any]:
-    """Scores (n,) and labels (n,) bool, True for anomalous, of a data set."""
+def _score_all(
+    model: Model, data: Any, normal: tuple[str, ...], limit: int
+) -> tuple[Any, Any, list[Any], list[Any]]:
+    """Scores (n,) and labels (n,) bool, True for anomalous, of a data set; maps and truths of the images that have a mask."""
     import numpy as np
     import torch
 
     from autoad_core.errors import ConfigError, DataError
     from autoad_core.images import resize
+    from autoad_core.pixel_metrics import Truth
 
     classes = normal or (("good",) if "good" in data.classes else data.classes[:1])
     if unknown := [c for c in classes if c not in data.classes]:
@@ -295,9 +304,18 @@ def _score_all(model: Model, data: Any, normal: tuple[str, ...], limit: int) -> 
             "are needed: add labelled images, name the normal classes with --normal, or raise --limit"
         )
     scores = []
-    for part in np.array_split(rows, max(1, -(-len(rows) // 1024))):
+    maps: list[Any] = []
+    truths: list[Any] = []
+    _, height, width = model.detector.shape
+    size = max(1, min(1024, 16 * BATCH_PIXELS // (height * width)))
+    for part in np.array_split(rows, -(-len(rows) // size)):
         images = data.read(part)
         if images.shape[1:] != model.detector.shape:
             images = resize(images, model.detector.shape)
-        scores.append(model.image_scores(torch.from_numpy(images)))
-    return np.concatenate(scores), anomalous
+        found = model(torch.from_numpy(images))
+        scores.append(found if found.ndim == 1 else found.max((1, 2)))
+        for one, mask in zip(found, (data.masks(part) or ()) if found.ndim == 3 else (), strict=False):
+            if mask is not None:
+                maps.append(one)
+                truths.append(Truth.of(mask, (height, width)))
+    return np.concatenate(scores), anomalous, maps, truths

@@ -84,6 +84,15 @@ def test_verdicts_and_pictures_of_new_images(place: Path) -> None:
 
 
 @pytest.mark.slow
+def test_evaluate_measures_maps_on_the_masks(place: Path) -> None:
+    done = autoad("evaluate", "run", "--dataset", "plates", "--json", cwd=place, check=0)
+    found = json.loads(done.stdout)
+    assert found["images"] == {"normal": 110, "anomalous": 20}
+    assert found["metrics"]["pixel_auroc"]["value"] > 0.95
+    assert {"auroc", "au_pro", "rpro", "pixel_aupr"} <= found["metrics"].keys()
+
+
+@pytest.mark.slow
 def test_pixels_need_masks_and_maps_need_pixels(place: Path, tmp_path: Path) -> None:
     (tmp_path / "search.yaml").write_text(SEARCH.replace("plates", str(place / "plates" / "test")))
     refused = autoad("search", "search.yaml", "--run", "run", cwd=tmp_path, check=1)

@@ -333,12 +333,19 @@ def test_own_choices_that_the_component_does_not_offer_are_refused(folder: Path)
         (lambda d: d["terms"].update(hypothesis=["a", "b"]), "is damaged"),
         (lambda d: d.clear(), "is damaged"),
         (lambda d: d.update(usual=3), "is damaged"),
-        (lambda d: d.update(usual={"sum": {"scores": [2, 1], "pixels": []}}), "is damaged"),
-        (lambda d: d.update(usual={"sum": {"scores": [1, math.nan], "pixels": []}}), "is damaged"),
-        (lambda d: d.update(usual={"sum": {"scores": [1], "pixels": [1, 2]}}), "is damaged"),
+        (
+            lambda d: d.update(usual={"sum": {"scores": [2, 1], "pixels": [], "connected": None}}),
+            "is damaged",
+        ),
+        (
+            lambda d: d.update(usual={"sum": {"scores": [1, math.nan], "pixels": [], "connected": None}}),
+            "is damaged",
+        ),
+        (lambda d: d.update(usual={"sum": {"scores": [1], "pixels": [1, 2], "connected": 1}}), "is damaged"),
         (lambda d: d.update(usual={"sum": {"scores": [1]}}), "is damaged"),
+        (lambda d: d.update(usual={"sum": {"scores": [1], "pixels": [], "connected": 3}}), "is damaged"),
     ],
-    ids=range(19),
+    ids=range(20),
 )
 def test_a_damaged_calibration_is_refused(folder: Path, change: Callable[[Any], Any], match: str) -> None:
     edit(folder / "calibration.json", change)

@@ -76,6 +76,16 @@ def test_what_few_images_cannot_promise_for_pixels_is_what_they_have() -> None:
     assert usual.pixel_threshold(1e-9)[0] == found.max()
 
 
+def test_connected_parts_of_normal_maps_stay_below_their_area() -> None:
+    from autoad_core.pixel_metrics import largest_part
+
+    found = maps(np.random.default_rng(0), 6)
+    connected = Usual.of(found, 5).connected
+    assert connected is not None
+    assert max(largest_part(one > connected) for one in found) < 5
+    assert Usual.of(found[:, 0, 0]).connected is None
+
+
 def test_thresholds_survive_being_written_and_read() -> None:
     for found in (np.arange(5, dtype=np.float32), maps(np.random.default_rng(0), 3)):
         usual = Usual.of(found)
