@@ -5,8 +5,8 @@
 
 The AutoAD paper's case study (V-F) trains on photographs of cats, and refines maps of reconstruction errors by saliency and
 Grad-CAM (eq. 20), so that what is strange on the cat counts, and a busy background does not. Its pictures are not labelled. Here
-the truth is known: a child model is trained on crops of scikit-image's photograph of a cat, or of a cup of coffee, and then judged
-on other crops with a piece of the other photograph pasted onto the object. DIR holds u2netp.onnx.
+the truth is known: a child model is trained on crops of scikit-image's photograph of a cat, or of a cup of coffee, and then
+judged on other crops with a piece of the other photograph pasted onto the object. DIR holds u2netp.onnx.
 
 Printed is the pixel AUROC of the pasted piece against the rest of its image, over all cases, for each chain of refinements, and
 how much better than the raw map it is, with 95 % bootstrap intervals over the cases. FOLDER gets pictures of some.
