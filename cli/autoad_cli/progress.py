@@ -47,7 +47,8 @@ class Estimate:
 def describe(record: dict[str, Any]) -> str:
     """An outcome in a few words."""
     if record["status"] == "ok":
-        of_pixels = "pixel_auroc" in record["validation"][record["score"]]
+        figures = record.get("validation", {}).get(record["score"], {})
+        of_pixels = "pixel_auroc" in figures
         return f"{'reward' if of_pixels else 'AUROC'} {record['value']:.3f} ({record['score']})"
     return f"{record['status']}: {record.get('error', '')}"
 

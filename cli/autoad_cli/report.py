@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoad_cli.tables import METRICS, interval
+from autoad_cli.tables import METRICS, REPORT, interval
 from autoad_core.errors import RunError
 from autoad_core.spec import Spec
 
 if TYPE_CHECKING:
     from autoad_core.run import Record, Run
 
-FILE = "report.html"
 COLOURS = {"search": "#1f5fa8", "random": "#b0570b"}
 TALL = 120  # of an image, in the diagram
 COLUMNS = {"image": 104, "encoder": 112, "code": 104, "decoder": 64}  # widths
@@ -44,7 +43,7 @@ def report(run: Path, output: Path | None) -> None:
     _ = opened.config
     if opened.result() is None:
         raise RunError(f"{run}: not finished, so there is nothing to report yet; autoad resume {run}")
-    click.echo(str(write(opened, output or run / FILE)))
+    click.echo(str(write(opened, output or run / REPORT)))
 
 
 def write(run: Run, target: Path) -> Path:

@@ -105,7 +105,7 @@ def _watch(work: Callable[[Any, Callable[[], bool]], dict[str, Any]], folder: Pa
     """Run ``work`` under a progress display; the first Ctrl-C asks it to stop, the second one stops it."""
     from autoad_cli import report
     from autoad_cli.progress import display
-    from autoad_cli.tables import print_result
+    from autoad_cli.tables import REPORT, print_result
     from autoad_core.errors import RunError
     from autoad_core.run import Run
 
@@ -127,12 +127,11 @@ def _watch(work: Callable[[Any, Callable[[], bool]], dict[str, Any]], folder: Pa
         raise SystemExit(130) from None
     finally:
         signal.signal(signal.SIGINT, before)
-    page = report.write(Run(folder), folder / report.FILE)
+    page = report.write(Run(folder), folder / REPORT)
     if as_json:
         click.echo(json.dumps(result | {"run": str(folder), "report": str(page)}, indent=1))
     else:
         print_result(result, folder)
-        click.echo(f"report: {page}")
     if not result["models"]:
         reason = next((r["error"] for r in Run(folder).records() if r.get("error")), "no trial")
         raise RunError(

@@ -17,6 +17,7 @@ METRICS = {
     "image_auroc": "image AUROC",
     "mean": "mean of pixel AUROC, AU-PRO, RPRO and image AUROC",
 }
+REPORT = "report.html"
 MIN_WIDTH = 118  # of a table that is piped
 
 
@@ -100,6 +101,8 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
     out.print(f"run: {folder}", highlight=False, soft_wrap=True)
     if best and "path" in best:
         out.print(f"next: autoad predict {folder} PATH...", highlight=False, soft_wrap=True)
+    if (folder / REPORT).exists():
+        out.print(f"report: {folder / REPORT}", highlight=False, soft_wrap=True)
 
 
 def _cells(row: dict[str, Any], style: str) -> list[str]:

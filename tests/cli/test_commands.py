@@ -188,7 +188,7 @@ def test_a_search_among_one_s_own_images(place: Path, run: Path) -> None:
     assert result["groups"] == ["bad"]
     assert sum(part["normal"] for part in result["images"].values()) == 30
     assert sum(part["anomalous"] for part in result["images"].values()) == 16
-    assert result["models"][0]["validation"]["auroc"]["value"] >= 0.5
+    assert result["models"][0]["validation"]["reward"]["value"] >= 0.5
     told = (place / "told.txt").read_text()
     assert "searching: 2 trials" in told
     assert "Warning" not in told

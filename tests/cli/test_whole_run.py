@@ -121,7 +121,7 @@ def test_show_and_json(finished: Path, tmp_path: Path) -> None:
     result = json.loads(autoad("show", finished, "--json", check=0).stdout)
     assert {"models", "baselines", "counts", "notes", "run"} <= set(result)
     best = result["models"][0]
-    assert best["test"]["auroc"]["low"] <= best["test"]["auroc"]["value"] <= best["test"]["auroc"]["high"]
+    assert best["test"]["reward"]["low"] <= best["test"]["reward"]["value"] <= best["test"]["reward"]["high"]
     assert sum(result["counts"].values()) == len(journal(finished))
     assert "show: not a run" in error_line(autoad("show", tmp_path)) or "not a run" in error_line(
         autoad("show", tmp_path)
@@ -164,7 +164,7 @@ def test_scores_of_predict_are_those_of_the_search(finished: Path, tmp_path: Pat
         "evaluate", finished, "--dataset", "digits", "--normal", "5", "--normal", "6", "--json", check=0
     )
     found = json.loads(done.stdout)["metrics"]["auroc"]["value"]
-    test = json.loads(autoad("show", finished, "--json").stdout)["models"][0]["test"]["auroc"]
+    test = json.loads(autoad("show", finished, "--json").stdout)["models"][0]["test"]["reward"]
     assert test["low"] - 0.1 < found < test["high"] + 0.1
 
 

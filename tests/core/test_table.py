@@ -216,11 +216,11 @@ def test_a_search_of_the_whole_space_finds_the_best(path: Path, tmp_path: Path, 
     result = search(path, tmp_path / "run", controller=controller)
     best = int(np.nanargmax(values[:, 0, 0, :2].min(-1).max(-1)))
     top = result["models"][0]
-    assert top["validation"]["auroc"]["value"] == pytest.approx(
+    assert top["validation"]["reward"]["value"] == pytest.approx(
         values[best, 0, 0, :2].min(-1).max(), abs=1e-6
     )
     score = values[best, 0, 0, :2].min(-1).argmax()
-    assert top["test"]["auroc"]["value"] == pytest.approx(values[best, 0, 1, score].min(), abs=1e-6)
+    assert top["test"]["reward"]["value"] == pytest.approx(values[best, 0, 1, score].min(), abs=1e-6)
     assert [row["name"] for row in result["baselines"]] == ["random search, 5 trials", "best of the table"]
     assert result["baselines"][1]["validation"] == top["validation"]
     assert result["counts"] == {"ok": 59, "failed": 1, "skipped": 4, "cached": 0}
@@ -403,6 +403,6 @@ def test_200_trials_in_the_shipped_table_take_seconds(tmp_path: Path) -> None:
     assert time.process_time() - begin < 20
     result = json.loads(done.stdout)
     assert result["counts"]["ok"] == 200
-    best = result["models"][0]["validation"]["auroc"]["value"]
-    assert result["baselines"][0]["validation"]["auroc"]["value"] <= best
-    assert best <= result["baselines"][1]["validation"]["auroc"]["value"]
+    best = result["models"][0]["validation"]["reward"]["value"]
+    assert result["baselines"][0]["validation"]["reward"]["value"] <= best
+    assert best <= result["baselines"][1]["validation"]["reward"]["value"]
