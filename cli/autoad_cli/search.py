@@ -127,9 +127,12 @@ def _watch(work: Callable[[Any, Callable[[], bool]], dict[str, Any]], folder: Pa
         raise SystemExit(130) from None
     finally:
         signal.signal(signal.SIGINT, before)
-    page = report.write(Run(folder), folder / REPORT)
+    try:
+        report.write(Run(folder), folder / REPORT)
+    except RunError as error:  # the result is there all the same
+        click.echo(f"note: no report: {error}", err=True)
     if as_json:
-        click.echo(json.dumps(result | {"run": str(folder), "report": str(page)}, indent=1))
+        click.echo(json.dumps(result | {"run": str(folder)}, indent=1))
     else:
         print_result(result, folder)
     if not result["models"]:

@@ -267,7 +267,7 @@ def test_odd_images_are_told_and_the_others_searched(place: Path, tmp_path: Path
         "odd/good/nothing.png: cannot be read as an image (the file is empty); replace or remove it",
         "odd/good/words.jpg: cannot be read as an image (not in a known format); replace or remove it",
         "odd/bad/cut.png: cannot be read as an image (",
-        "images of 3 sizes, all scaled to one",
+        "images of 3 sizes, all brought to one",
     ):
         assert text in told
         assert text in done.stderr
