@@ -148,7 +148,7 @@ def test_every_json_can_be_read(place: Path, run: Path, monkeypatch: pytest.Monk
     only = json.loads(typed("list-components", "--kind", "distance", "--json"))
     assert only == [r for r in rows if r["kind"] == "distance"]
     lines = typed("predict", run, "tiles", "--json").splitlines()
-    assert {" ".join(json.loads(line)) for line in lines} == {"path score error"}
+    assert {" ".join(json.loads(line)) for line in lines} == {"path score p_value verdict error"}
 
 
 @pytest.mark.slow
@@ -159,7 +159,7 @@ def test_a_reader_that_leaves_early_gets_no_complaint(place: Path, run: Path) ->
         ["list-components", "--json"],
         ["show", str(run)],
         ["show", str(run), "--json"],
-        ["predict", str(run), "tiles"],
+        ["predict", str(run), "tiles", "--false-alarms", "0.5"],
         ["check", "tiles"],
     ):
         reader, writer = os.pipe()
