@@ -24,11 +24,12 @@ def draw(model: Model, split: Split, folder: Path) -> list[dict[str, Any]]:
     """Write pictures into ``folder``, and tell of each its ``kind``, ``file``, ``group``, ``score`` and ``p_value``.
 
     Args:
-        model: With what is usual of its scores.
+        model: Knows what to expect of its scores.
         split: Its test part is shown.
     """
     folder.mkdir(exist_ok=True)
-    test, usual = split.test, model.usual[model.score]
+    test, usual = split.test, model.expected()
+    assert usual is not None  # so says `model`
     found = model(torch.from_numpy(test.images))
     scores = found if found.ndim == 1 else found.max((1, 2))
     look = Look.of(usual, CONTOUR_RATE) if usual.pixels else None

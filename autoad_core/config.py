@@ -290,12 +290,23 @@ class Config(_Model):
     reward: Reward = Field(
         default_factory=lambda: Reward.model_validate({}), description="What a trial is worth."
     )
+    refine: tuple[Ref, ...] = Field(
+        (),
+        description="At level `pixel`: refinements that the maps of the models found go through, one after the other, such as "
+        "`[saliency, grad-cam]`. They do not take part in the search; the table has the best model with and without them.",
+    )
     table: TableConfig | None = Field(
         None,
         description="Look trials up in a table instead of training them, to compare strategies in seconds: `path`, `task`, and "
         "if other than `best` and `minimum`, `score` and `anomalies`. Of the other keys, `seed`, `controller`, `search.trials`, "
         "`random_trials`, `lag` and `keep` count.",
     )
+
+    @model_validator(mode="after")
+    def _refine_maps(self) -> Config:
+        if self.refine and self.reward.level != "pixel":
+            raise ValueError("refine: needs reward.level 'pixel', since only maps can be refined")
+        return self
 
 
 PRESETS: dict[str, dict[str, Any]] = {

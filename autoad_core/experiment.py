@@ -19,6 +19,8 @@ from autoad_core.errors import ConfigError, at
 from autoad_core.geometry import Shape
 from autoad_core.model import bfloat16_is_fast
 from autoad_core.pixel_detector import Pixels
+from autoad_core.protocols import Refinement
+from autoad_core.refine import chain_of
 from autoad_core.registry import Registry
 from autoad_core.score_maps import PLACE
 from autoad_core.space import Space
@@ -44,6 +46,7 @@ class Experiment:
     bfloat16: bool
     builtin_only: bool
     resolved: Mapping[str, Any]
+    refinements: tuple[Refinement, ...] = ()
 
     @property
     def pixels(self) -> Pixels | None:
@@ -90,7 +93,10 @@ def prepare(
         precision = config.train.precision
         bfloat16 = precision == "bfloat16" or (precision == "auto" and bfloat16_is_fast())
     used = {str(o) for c in space.choices for o in c.options if isinstance(o, str)} | set(distances)
-    ids = {part for option in used for part in option.split("+")} | {controller}
+    with at("refine"):
+        refinements = chain_of(registry, config.refine)
+        refined_by = {registry.get(Kind.REFINEMENT, ref.name).id for ref in config.refine}
+    ids = {part for option in used for part in option.split("+")} | {controller} | refined_by
     versions = {e.id: e.origin.version for e in registry if e.id in ids}
     resolved = {
         "components": dict(sorted(versions.items())),
@@ -103,7 +109,17 @@ def prepare(
         "machine": _machine(),
     }
     return Experiment(
-        config, registry, split, space, distances, scores, controller, bfloat16, builtin_only, resolved
+        config,
+        registry,
+        split,
+        space,
+        distances,
+        scores,
+        controller,
+        bfloat16,
+        builtin_only,
+        resolved,
+        refinements,
     )
 
 

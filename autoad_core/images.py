@@ -19,7 +19,7 @@ from typing import NoReturn
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from autoad_core.data import Floats
+from autoad_core.data import Bools, Floats
 from autoad_core.errors import DataError
 
 Shape = tuple[int, int, int]
@@ -145,6 +145,17 @@ def read_image(
         missing = [(0, most - side) for most, side in zip(shape[1:], pixels.shape[1:], strict=True)]
         pixels = np.pad(pixels, ((0, 0), *missing), mode="edge")
     return np.ascontiguousarray(_rechannel(pixels, shape[0] if shape else len(pixels)))
+
+
+def read_mask(path: str | Path) -> Bools:
+    """(H, W), true where the anomaly is: of a mask with greys, what has more than half of its brightest.
+
+    Raises:
+        DataError: As `read_image`.
+    """
+    grey = read_image(path).mean(0)
+    mask: Bools = grey > grey.max() / 2
+    return mask
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 spec.json            what to build: architecture, image shape, scores, versions of the components
 weights.safetensors  parameters and fitted buffers
-calibration.json     median and MAD of each term over training images; scores of normal validation images, for thresholds
+calibration.json     median and MAD of each term over training images; scores of normal validation images, for thresholds,
+                     before refinement and after
 metrics.json         how good it is, on validation and test (written by the search)
 """
 
@@ -12,8 +13,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,15 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 
 from autoad_core.assemble import single_point
+from autoad_core.config import Ref
 from autoad_core.data import Floats
 from autoad_core.detector import HYPOTHESIS, OWN_DISTANCE, Detector, Scale, batch_size
 from autoad_core.errors import ModelError, SpaceError, shown
 from autoad_core.geometry import Shape, measure
+from autoad_core.pictures import Look
 from autoad_core.pixel_detector import PixelDetector, Pixels, build
+from autoad_core.protocols import Refinement
+from autoad_core.refine import LEVEL_RATE, chain_of, refined
 from autoad_core.registry import Registry
 from autoad_core.score_maps import PLACE
 from autoad_core.spec import Spec
@@ -48,24 +53,52 @@ class Model:
         detector: Ready to score.
         scores: Definitions of the scores, resolved; see `Reward.scores`.
         score: The one that validation preferred.
-        usual: By score, what normal validation images have; empty until the search has ended.
+        usual: By score, what normal validation images have before refinement; empty until the search has ended.
+        refine: The refinements that its maps are meant to go through.
+        usual_refined: As ``usual``, after them.
+        chain: The refinements at work; `load` leaves them out, see `refining`.
     """
 
     detector: Detector
     scores: Mapping[str, tuple[str, ...]]
     score: str
     usual: Mapping[str, Usual] = field(default_factory=dict)
+    refine: tuple[Ref, ...] = ()
+    usual_refined: Mapping[str, Usual] = field(default_factory=dict)
+    chain: tuple[Refinement, ...] = ()
 
     def __call__(self, images: torch.Tensor, score: str | None = None) -> Floats:
         """Scores (n,) of images (n, C, H, W), or maps (n, H, W) where it scores pixels; by the preferred score or by another."""
-        definition = self.scores[score or self.score]
-        parts = images.split(4 * batch_size(images))
-        return np.concatenate([self.detector.score(self.detector.raw_terms(x), definition) for x in parts])
+        name = score or self.score
+        return np.concatenate([self._scored(x, name) for x in images.split(4 * batch_size(images))])
+
+    def _scored(self, images: torch.Tensor, score: str) -> Floats:
+        found = self.detector.score(self.detector.raw_terms(images), self.scores[score])
+        if not self.chain:
+            return found
+        return refined(self.chain, images.numpy(), found, Look.of(self.usual[score], LEVEL_RATE))
 
     def image_scores(self, images: torch.Tensor, score: str | None = None) -> Floats:
         """Scores (n,) of images (n, C, H, W): of a map, its maximum."""
         found = self(images, score)
         return found if found.ndim == 1 else found.max((1, 2))
+
+    def expected(self, score: str | None = None) -> Usual | None:
+        """What normal validation images have of a score as it comes out of this model; None where that is not known."""
+        return (self.usual_refined if self.chain else self.usual).get(score or self.score)
+
+
+def refining(model: Model, registry: Registry, refine: Sequence[Ref]) -> Model:
+    """The model with these refinements at work; with none of them, its maps are raw.
+
+    Raises:
+        ModelError: It makes no maps.
+        UnknownName, BrokenComponent, ConfigError, DataError: A refinement that is not there, or that lacks something.
+    """
+    if refine and not (model.usual and all(usual.pixels for usual in model.usual.values())):
+        raise ModelError("refine: this model scores whole images, so it has no maps to refine")
+    usual = model.usual_refined if tuple(refine) == model.refine else {}
+    return replace(model, refine=tuple(refine), usual_refined=usual, chain=chain_of(registry, refine))
 
 
 def write_json(path: Path, value: Any, *, sync: bool = True) -> None:
@@ -119,6 +152,7 @@ def save(model: Model, folder: Path, versions: Mapping[str, str]) -> None:
         "scores": {k: list(v) for k, v in model.scores.items()},
         "score": model.score,
         "pixels": asdict(detector.pixels) if isinstance(detector, PixelDetector) else None,
+        "refine": [ref.model_dump(mode="json") for ref in model.refine],
         "components": dict(versions),
     }
     write_json(aside / "spec.json", description, sync=False)
@@ -127,15 +161,11 @@ def save(model: Model, folder: Path, versions: Mapping[str, str]) -> None:
     aside.replace(folder)
 
 
-def write_calibration(model: Model, folder: Path) -> None:
-    """Write ``calibration.json`` of a saved model anew."""
-    write_json(folder / "calibration.json", _calibration(model))
-
-
 def _calibration(model: Model) -> dict[str, Any]:
     return {
         "terms": {name: [s.median, s.mad] for name, s in model.detector.scales.items()},
         "usual": {name: usual.to_json() for name, usual in model.usual.items()},
+        "refined": {name: usual.to_json() for name, usual in model.usual_refined.items()},
     }
 
 
@@ -173,7 +203,10 @@ def load(folder: Path, registry: Registry) -> Model:
         score = str(description["score"])
         calibration = read_json(folder / "calibration.json")
         detector.scales = {k: Scale(float(m), float(s)) for k, (m, s) in calibration["terms"].items()}
-        usual = {str(k): Usual.from_json(v) for k, v in calibration["usual"].items()}
+        usual, after = (
+            {str(k): Usual.from_json(v) for k, v in calibration[key].items()} for key in ("usual", "refined")
+        )
+        refine = tuple(Ref.model_validate(ref) for ref in description["refine"])
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, SpaceError) as error:
         raise ModelError(
             f"{folder}: spec.json or calibration.json is damaged ({error}); restore it"
@@ -181,7 +214,7 @@ def load(folder: Path, registry: Registry) -> Model:
     _check_scales(folder, detector, scores, score)
     _load_weights(detector, folder / "weights.safetensors")
     detector.eval()
-    return Model(detector, scores, score, usual)
+    return Model(detector, scores, score, usual, refine, after)
 
 
 def _shape(value: Any) -> Shape:

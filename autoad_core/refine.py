@@ -7,10 +7,24 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from autoad_core.component import Kind
+from autoad_core.config import Ref
 from autoad_core.data import Floats
 from autoad_core.errors import DataError
 from autoad_core.pictures import Look
 from autoad_core.protocols import Refinement
+from autoad_core.registry import Registry
+
+LEVEL_RATE = 0.001  # share of the pixels of normal images that lie above level 1
+
+
+def chain_of(registry: Registry, refs: Sequence[Ref]) -> tuple[Refinement, ...]:
+    """The refinements that are named, ready to work.
+
+    Raises:
+        UnknownName, BrokenComponent, ConfigError, DataError: One that is not there, or that lacks something.
+    """
+    return tuple(registry.get(Kind.REFINEMENT, ref.name).build(ref.params) for ref in refs)
 
 
 def refined(chain: Sequence[Refinement], images: Floats, maps: Floats, look: Look) -> Floats:

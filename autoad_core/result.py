@@ -60,12 +60,17 @@ def compare(
         _keep(opened, experiment, record, row)
     models.sort(key=lambda row: -row["validation"]["reward"]["value"])
     shown: list[dict[str, Any]] = []
+    refined: list[Row] = []
     if models:
-        best = modelfile.load(opened.models / f"{models[0]['id']:04d}", experiment.registry)
+        best = _with_refinements(opened, experiment, models[0]["id"])
         shown = cases.draw(best, split, opened.cases)
+        if best.chain:
+            by = ", ".join(ref.name for ref in best.refine)
+            refined = [judge.row(trained(f"{models[0]['name']}, refined by {by}", best, {}))]
     statuses = [r["status"] if r["cached"] is None else "cached" for r in records]
     return {
         "models": models,
+        "refined": refined,
         "baselines": simpler,
         "counts": {s: statuses.count(s) for s in ("ok", "failed", "skipped", "cached")},
         "aggregate": config.reward.aggregate,
@@ -87,13 +92,27 @@ def _keep(opened: Run, experiment: Experiment, record: Record, row: Row) -> None
     target.mkdir()
     for file in (opened.candidates / str(record["id"])).iterdir():
         shutil.copyfile(file, target / file.name)
-    model = modelfile.load(target, experiment.registry)
+    model = replace(modelfile.load(target, experiment.registry), refine=experiment.config.refine)
+    model = replace(model, usual=_usual(model, experiment))
+    if model.refine:
+        after = replace(model, chain=experiment.refinements)
+        model = replace(model, usual_refined=_usual(after, experiment))
+    modelfile.save(model, target, experiment.resolved["components"])
+    modelfile.write_json(target / "metrics.json", row)
+
+
+def _usual(model: Model, experiment: Experiment) -> dict[str, Usual]:
+    """What normal validation images have of each score."""
     shown = experiment.split.validation
     normal = torch.from_numpy(shown.images[shown.groups == 0])
     area = experiment.pixels.area if experiment.pixels else 1
-    usual = {name: Usual.of(model(normal, name), area) for name in model.scores}
-    modelfile.write_calibration(replace(model, usual=usual), target)
-    modelfile.write_json(target / "metrics.json", row)
+    return {name: Usual.of(model(normal, name), area) for name in model.scores}
+
+
+def _with_refinements(opened: Run, experiment: Experiment, number: int) -> Model:
+    """A model that `_keep` has put in its place, with its refinements at work."""
+    model = modelfile.load(opened.models / f"{number:04d}", experiment.registry)
+    return replace(model, chain=experiment.refinements)
 
 
 def _found_contestant(opened: Run, experiment: Experiment, record: Record) -> Contestant:

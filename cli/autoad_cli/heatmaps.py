@@ -34,7 +34,7 @@ class Heatmaps:
         """
         from autoad_core.pictures import Look
 
-        usual = model.usual.get(score)
+        usual = model.expected(score) or model.usual.get(score)
         if usual is None or not usual.pixels:
             raise ModelError(
                 "--heatmaps: this model scores whole images, so it has no maps; search with reward.level 'pixel' and masks"
@@ -82,15 +82,13 @@ class Heatmaps:
 
 def known_mask(path: Path) -> Bools | None:
     """The mask of an image in ``test/<type>``, where ``ground_truth/<type>`` has one that can be read."""
-    from autoad_core.images import read_image
+    from autoad_core.images import read_mask
 
     masks = path.parent.parent.parent / "ground_truth" / path.parent.name
     for name in (f"{path.stem}_mask.png", f"{path.stem}.png"):
         if path.parent.parent.name == "test" and (masks / name).is_file():
             try:
-                grey = read_image(masks / name).mean(0)
+                return read_mask(masks / name)
             except DataError:
                 return None
-            mask: Bools = grey > grey.max() / 2
-            return mask
     return None

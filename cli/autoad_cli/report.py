@@ -90,7 +90,7 @@ def html(run: Run) -> str:
         metric=metric,
         columns=[k for k in METRICS if k != "mean"] if pixel else ["auroc"],
         titles={**METRICS, "auroc": "AUROC, all anomalies together"},
-        rows=[*result["models"], *result["baselines"]],
+        rows=[*result["models"], *result.get("refined", ()), *result["baselines"]],
         diagrams=[
             (row["name"], diagram(Spec.from_dict(row["spec"]), _layout(row))) for row in result["models"]
         ],

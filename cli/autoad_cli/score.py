@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -15,7 +15,6 @@ from autoad_cli.heatmaps import Heatmaps
 from autoad_cli.main import Context
 
 if TYPE_CHECKING:
-    from autoad_core.data import Floats
     from autoad_core.modelfile import Model
     from autoad_core.thresholds import Usual
 
@@ -23,12 +22,17 @@ BATCH = 64
 BATCH_PIXELS = 2**22
 
 
-def load_model(context: Context, path: Path) -> Model:
-    """A model's folder, or a run's, whose best model is taken."""
+def load_model(context: Context, path: Path, refine: str | None = None) -> Model:
+    """A model's folder, or a run's, whose best model is taken.
+
+    Args:
+        refine: Refinements that its maps go through, in a row with commas between, or ``none``; by default its own.
+    """
     import torch
 
     from autoad_core import modelfile
-    from autoad_core.errors import ModelError
+    from autoad_core.config import Ref
+    from autoad_core.errors import ModelError, at
     from autoad_core.run import Run
 
     torch.set_num_threads(1)  # the same sums as the search made, whatever the number of cores
@@ -41,7 +45,14 @@ def load_model(context: Context, path: Path) -> Model:
         if "path" not in result["models"][0]:
             raise ModelError(f"{path}: its trials were looked up in a table, and there is no model")
         path = path / "models" / f"{result['models'][0]['id']:04d}"
-    return modelfile.load(path, context.plugins.registry)
+    model = modelfile.load(path, context.plugins.registry)
+    names = [name.strip() for name in refine.split(",")] if refine not in (None, "none") else []
+    with at("--refine"):
+        return modelfile.refining(
+            model,
+            context.plugins.registry,
+            model.refine if refine is None else [Ref(name=name) for name in names],
+        )
 
 
 @click.command()
@@ -66,7 +77,8 @@ def load_model(context: Context, path: Path) -> Model:
 @click.option(
     "--refine",
     metavar="NAME,...",
-    help="Refinements of the maps, one after the other, such as saliency,grad-cam; see autoad list-components.",
+    help="Refinements of the maps, one after the other, such as saliency,grad-cam; none for raw maps, the model's own by "
+    "default. See autoad list-components.",
 )
 @click.option(
     "--pixel-false-alarms",
@@ -97,46 +109,20 @@ def predict(
     from autoad_core.errors import UnknownName
     from autoad_core.images import find_images
 
-    loaded = load_model(context, model)
+    loaded = load_model(context, model, refine)
     name = score or loaded.score
     if name not in loaded.scores:
         raise UnknownName(f"{model}: no score is called {name!r}; known: {', '.join(loaded.scores)}")
-    judge = Verdicts(None if refine else loaded.usual.get(name), false_alarms)
-    if refine:
-        judge.note = "refined maps have other scores than good images of validation had, so there are no p-values and verdicts"
+    judge = Verdicts(loaded.expected(name), false_alarms, refined=bool(loaded.chain))
     if judge.note:
         click.echo(f"note: {judge.note}", err=True)
     pictures = Heatmaps.prepare(loaded, name, heatmaps, pixel_false_alarms) if heatmaps else None
     if pictures and pictures.note:
         click.echo(f"note: {pictures.note}", err=True)
-    maps = refining(context, loaded, name, refine, pixel_false_alarms) if refine else None
     found = find_images(paths)
     where = str(output) if output else "-"
     with click.open_file(where, "w", encoding="utf-8", errors="surrogateescape") as file:
-        _write(file, _rows(loaded, found, name, judge, pictures, maps), as_json=as_json)
-
-
-def refining(
-    context: Context, model: Model, score: str, names: str, rate: float
-) -> Callable[[Floats, Floats], Floats]:
-    """What refines (images, maps).
-
-    Raises:
-        ModelError: The model makes no maps.
-        UnknownName, BrokenComponent, ConfigError, DataError: A refinement that is not there, or that lacks something.
-    """
-    from autoad_core.component import Kind
-    from autoad_core.errors import ModelError
-    from autoad_core.pictures import Look
-    from autoad_core.refine import refined
-
-    usual = model.usual.get(score)
-    if usual is None or not usual.pixels:
-        raise ModelError("--refine: this model scores whole images, so it has no maps to refine")
-    registry = context.plugins.registry
-    chain = [registry.get(Kind.REFINEMENT, name.strip()).build({}) for name in names.split(",")]
-    look = Look.of(usual, rate)
-    return lambda images, maps: refined(chain, images, maps, look)
+        _write(file, _rows(loaded, found, name, judge, pictures), as_json=as_json)
 
 
 class Verdicts:
@@ -145,13 +131,17 @@ class Verdicts:
     Args:
         usual: Of its scores; None where that is not known.
         rate: Of false alarms.
+        refined: Whether the scores are those of refined maps.
     """
 
-    def __init__(self, usual: Usual | None, rate: float) -> None:
+    def __init__(self, usual: Usual | None, rate: float, *, refined: bool = False) -> None:
         self._usual, self._rate = usual, rate
         self.note = ""
         if self._usual is None:
-            self.note = "the model knows no scores of normal images, so there are no p-values and verdicts"
+            why = "the model knows no scores of normal images"
+            if refined:
+                why += " after these refinements, only after those that the search had in its key refine"
+            self.note = f"{why}, so there are no p-values and verdicts"
         elif self._usual.least_rate > rate:
             self.note = (
                 f"{len(self._usual.scores)} normal validation images can promise no rate of false alarms below "
@@ -173,7 +163,6 @@ def _rows(
     score: str,
     judge: Verdicts,
     pictures: Heatmaps | None,
-    refine: Callable[[Floats, Floats], Floats] | None,
 ) -> Iterator[dict[str, Any]]:
     """One row an image, in order, read and scored in batches so that any number of images fits."""
     import numpy as np
@@ -193,10 +182,7 @@ def _rows(
                 errors[path] = str(error)
         scores: dict[Path, float] = {}
         if images:
-            stacked = np.stack(list(images.values()))
-            values = model(torch.from_numpy(stacked), score)
-            if refine:
-                values = refine(stacked, values)
+            values = model(torch.from_numpy(np.stack(list(images.values()))), score)
             if pictures:
                 for path, one in zip(images, values, strict=True):
                     pictures.draw(path, one)
@@ -264,7 +250,7 @@ def evaluate(
     data = open_dataset(context.plugins.registry, ref, root=root, shape=loaded.detector.shape, seed=0)
     scores, anomalous, maps, truths = _score_all(loaded, data, normal, limit)
     result = intervals(scores, anomalous)
-    usual = loaded.usual.get(loaded.score)
+    usual = loaded.expected()
     if usual and usual.connected is not None and any(truth.regions for truth in truths):
         found = pixel_metrics.intervals(maps, truths, usual.connected)
         result |= {name: found[name] for name in (*pixel_metrics.METRICS, "rpro")}

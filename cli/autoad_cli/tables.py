@@ -63,6 +63,8 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
         )
     for row in result["models"]:
         table.add_row(*_cells(row, "bold"))
+    for row in result.get("refined", ()):
+        table.add_row(*_cells(row, ""))
     table.add_section()
     for row in result["baselines"]:
         table.add_row(*_cells(row, ""))
@@ -73,7 +75,7 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
             f"{row['name']}: {Spec.from_dict(row['spec'])}", highlight=False, markup=False, soft_wrap=True
         )
     best = result["models"][0] if result["models"] else None
-    for row in [*([best] if best else []), *result["baselines"]] if pixel else ():
+    for row in [*([best] if best else []), *result.get("refined", ()), *result["baselines"]] if pixel else ():
         told = ", ".join(
             f"{METRICS[k]} {interval(row['test']['metrics'][k])}" for k in METRICS if k != "mean"
         )

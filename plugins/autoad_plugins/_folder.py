@@ -47,7 +47,7 @@ def make(
 
     Args:
         root: The folder, where ``path`` is not given.
-        shape: What to stretch or squeeze the images to; goes before ``size`` and ``colour``.
+        shape: What to bring the images to; goes before ``size`` and ``colour``.
         seed: Not used.
         path: The folder: as seen from the working directory, or else from the data root.
         size: The shorter side, of which the proportions of the most frequent image make a shape; or [height, width]. Images are
@@ -83,7 +83,7 @@ def open_folder(name: str, folder: Path, shape: Shape | None, size: Any, colour:
         parts=parts if parts.any() else None,
         mask_files=_masks(folder, items, probes, notes),
         notes=tuple(notes),
-        fit=shape is None,
+        fit=True,
     )
 
 

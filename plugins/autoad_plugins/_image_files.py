@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from autoad_core.data import Bools, Floats, Ints
-from autoad_core.images import Shape, fitted, read_image
+from autoad_core.images import Shape, fitted, read_image, read_mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class FileDataset:
         return images
 
     def masks(self, indices: Ints) -> Sequence[Bools | None] | None:
-        """See `Dataset.masks`; of their files' own sizes. Where a mask has greys, more than half of its brightest counts."""
+        """See `Dataset.masks`; of their files' own sizes."""
         if self.mask_files is None:
             return None
         return [self._mask(index) for index in indices]
@@ -55,8 +55,7 @@ class FileDataset:
         file = self.mask_files[index] if self.mask_files else None
         if file is None:
             return np.zeros(self.shape[1:], np.bool_) if self.labels[index] == self.normal else None
-        grey = read_image(file).mean(0)
-        mask: Bools = grey > grey.max() / 2
+        mask = read_mask(file)
         if not self.fit:
             return mask
         # The part of the canvas that the image does not fill has no defect.

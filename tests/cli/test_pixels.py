@@ -93,6 +93,50 @@ def test_evaluate_measures_maps_on_the_masks(place: Path) -> None:
 
 
 @pytest.mark.slow
+def test_refinements_of_a_search_stay_with_its_models(place: Path) -> None:
+    """Maps, p-values and figures of a model come after its refinements, unless others are asked for."""
+    few = SEARCH.replace("trials: 4", "trials: 2") + "refine: [{name: dense-crf, params: {edge_reach: 5}}]\n"
+    (place / "refine.yaml").write_text(few)
+    autoad("search", "refine.yaml", "--run", "refined", cwd=place, check=0)
+    result = json.loads((place / "refined" / "result.json").read_text())
+    best, (refined,) = result["models"][0], result["refined"]
+    assert refined["name"] == f"{best['name']}, refined by dense-crf"
+    assert refined["test"] != best["test"]
+    assert f"{refined['name']}, test: pixel AUROC" in autoad("show", "refined", cwd=place, check=0).stdout
+
+    def scores(*options: str) -> tuple[list[dict[str, str]], str]:
+        paths = ["plates/test/spot", "plates/test/good/00[0-4].png"]
+        done = autoad("predict", "refined", *paths, *options, cwd=place, check=0)
+        return list(csv.DictReader(io.StringIO(done.stdout))), done.stderr
+
+    own, raw = scores(), scores("--refine", "none")
+    assert [row["score"] for row in own[0]] != [row["score"] for row in raw[0]]
+    assert all(row["verdict"] for row in own[0] + raw[0])
+    assert sum(row["verdict"] == "anomalous" for row in own[0][:20]) > 10
+    other, note = scores("--refine", "dense-crf")  # of other parameters
+    assert "no scores of normal images after these refinements" in note
+    assert all(row["score"] and not row["verdict"] for row in other)
+    told = autoad("evaluate", "refined", "--dataset", "plates", "--json", cwd=place, check=0)
+    assert json.loads(told.stdout)["metrics"]["au_pro"]["value"] > 0.8
+
+
+@pytest.mark.slow
+def test_refinements_that_cannot_be_are_refused_at_once(place: Path) -> None:
+    for wrong, what in (
+        ("refine: [dense-crd]", "refine: no refinement is called 'dense-crd'; did you mean dense-crf?"),
+        ("refine: [{name: dense-crf, params: {reach: -1}}]", "reach must be positive"),
+        ("reward: {level: image}\nrefine: [dense-crf]", "refine: needs reward.level 'pixel'"),
+    ):
+        kept = SEARCH if "level: image" not in wrong else SEARCH.replace("reward", "#")
+        (place / "wrong.yaml").write_text(kept + wrong)
+        refused = autoad("search", "wrong.yaml", "--run", "wrong", cwd=place, check=2)
+        assert what in error_line(refused)
+        assert not (place / "wrong").exists()
+    refused = autoad("predict", "run", "plates/test/spot", "--refine", "no", cwd=place, check=2)
+    assert "--refine: no refinement is called 'no'" in error_line(refused)
+
+
+@pytest.mark.slow
 def test_pixels_need_masks_and_maps_need_pixels(place: Path, tmp_path: Path) -> None:
     (tmp_path / "search.yaml").write_text(SEARCH.replace("plates", str(place / "plates" / "test")))
     refused = autoad("search", "search.yaml", "--run", "run", cwd=tmp_path, check=1)

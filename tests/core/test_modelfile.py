@@ -33,7 +33,6 @@ from autoad_core.modelfile import (
     load,
     read_json,
     save,
-    write_calibration,
     write_json,
 )
 from autoad_core.registry import Entry, Origin, Registry
@@ -136,7 +135,7 @@ def test_a_model_keeps_what_is_usual(folder: Path) -> None:
     model = load(folder, REGISTRY)
     assert model.usual == {}
     usual = {name: Usual.of(model(images(20), name)) for name in SCORES}
-    write_calibration(replace(model, usual=usual), folder)
+    save(replace(model, usual=usual), folder, {})
     again = load(folder, REGISTRY)
     assert again.usual == usual
     assert again.detector.scales == model.detector.scales
