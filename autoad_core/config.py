@@ -206,8 +206,8 @@ class Reward(_Model):
         description="Anomaly scores, each a sum of standardised terms: names of distances, `distance` for the child's own, "
         "`hypothesis` for its hypothesis's term. The best of them on validation is the reward. By default `own`: distance and "
         "hypothesis; and `sum`: l2, ssim, relative and hypothesis. At level `pixel` a term is standardised over all pixels of "
-        "training images, or with `@place` behind its name over the same place in them; there the defaults are four: both, "
-        "and both `@place`.",
+        "training images, or with `@place` behind its name over the same place in them. There the defaults are five: both, "
+        "both `@place`, and `place`: the term `code`, how far the code is from what training images have at the same place.",
     )
     aggregate: Literal["minimum", "mean"] = Field(
         "minimum", description="Of the AUROCs of the anomaly sets, at level `image`."
@@ -215,11 +215,10 @@ class Reward(_Model):
     metric: Literal["pixel_auroc", "au_pro", "rpro", "image_auroc", "mean"] = Field(
         "au_pro", description="At level `pixel`: what a trial is worth; `mean` is that of the other four."
     )
-    smoothing: Real = Field(
-        4.0,
-        ge=0,
-        le=100,
-        description="At level `pixel`: sigma of the Gaussian that maps are smoothed with, in pixels.",
+    smoothing: tuple[Annotated[Real, Field(ge=0, le=100)], ...] = Field(
+        (4.0, 8.0),
+        min_length=1,
+        description="At level `pixel`: sigma in pixels of the Gaussian that maps are smoothed with, the best of several.",
     )
     area: Real = Field(
         0.001,
@@ -229,18 +228,28 @@ class Reward(_Model):
         "RPRO sets its threshold.",
     )
 
-    def definitions(self) -> dict[str, tuple[str, ...]]:
-        """``scores``, or the defaults of the level."""
-        if self.scores is not None:
-            return self.scores
+    @field_validator("smoothing", mode="before")
+    @classmethod
+    def _one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, int | float) else value
+
+    def definitions(self) -> dict[str, tuple[tuple[str, ...], float]]:
+        """By name, terms and smoothing of ``scores`` or the defaults of the level; under each smoothing, if there are several."""
         if self.level == "image":
-            return SCORES
-        return SCORES | {f"{k}@place": tuple(f"{t}@place" for t in terms) for k, terms in SCORES.items()}
+            return {name: (terms, 0.0) for name, terms in (self.scores or SCORES).items()}
+        every = self.scores or SCORES | PLACE_SCORES
+        if len(self.smoothing) == 1:
+            return {name: (terms, self.smoothing[0]) for name, terms in every.items()}
+        return {f"{k} ~{sigma:g}": (terms, sigma) for k, terms in every.items() for sigma in self.smoothing}
 
 
 SCORES: dict[str, tuple[str, ...]] = {
     "own": ("distance", "hypothesis"),
     "sum": ("l2", "ssim", "relative", "hypothesis"),
+}
+PLACE_SCORES: dict[str, tuple[str, ...]] = {
+    **{f"{name}@place": tuple(f"{term}@place" for term in terms) for name, terms in SCORES.items()},
+    "place": ("code",),
 }
 
 

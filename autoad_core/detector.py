@@ -89,6 +89,11 @@ class Detector(nn.Module):
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
+    def terms(self) -> tuple[str, ...]:
+        """Names of the terms that scores may have."""
+        return (*self.distances, HYPOTHESIS)
+
+    @property
     def layout(self) -> Shape:
         """(C, H, W) of what it is trained on."""
         return self.shape
@@ -119,9 +124,13 @@ class Detector(nn.Module):
 
     def codes(self, images: Tensor) -> Tensor:
         """(n, D) vectors that the hypothesis gets of (N, C, H, W) images, without gradients."""
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self.low_precision):
-            parts = [self.network.encode(x) for x in images.split(batch_size(images))]
-        return torch.cat([self.vectors(part) for part in parts])
+        return torch.cat([self.vectors(part) for part in self.code_batches(images)])
+
+    def code_batches(self, images: Tensor) -> Iterator[Tensor]:
+        """Codes (B, C', H', W') of (N, C, H, W) images, without gradients, batch by batch."""
+        for x in images.split(batch_size(images)):
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self.low_precision):
+                yield self.network.encode(x)
 
     def loss(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The training loss of a batch, DIST + REG, and the vectors that the hypothesis got, (n, D), detached."""
@@ -139,7 +148,7 @@ class Detector(nn.Module):
 
     def raw_terms(self, images: Tensor) -> Terms:
         """Every distance and the hypothesis's term for (n, C, H, W) images, each (n,) float32, in one pass."""
-        rows: dict[str, list[Tensor]] = {name: [] for name in (*self.distances, HYPOTHESIS)}
+        rows: dict[str, list[Tensor]] = {name: [] for name in self.terms}
         for batch in self.batches(images):
             with torch.inference_mode():
                 for name, distance in self.distances.items():

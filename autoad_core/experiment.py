@@ -18,11 +18,11 @@ from autoad_core.discovery import Plugins
 from autoad_core.errors import ConfigError, at
 from autoad_core.geometry import Shape
 from autoad_core.model import bfloat16_is_fast
-from autoad_core.pixel_detector import Pixels
+from autoad_core.pixel_detector import CODE, Pixels
 from autoad_core.protocols import Refinement
 from autoad_core.refine import chain_of
 from autoad_core.registry import Registry
-from autoad_core.score_maps import PLACE
+from autoad_core.score_maps import PLACE, SMOOTHED, smoothed
 from autoad_core.space import Space
 from autoad_core.spec import Spec
 from autoad_core.split import Split, make_split, with_masks
@@ -55,7 +55,7 @@ class Experiment:
         if given.level == "image":
             return None
         area = max(1, round(given.area * height * width))
-        return Pixels(self.config.train.patch, given.smoothing, given.metric, area)
+        return Pixels(self.config.train.patch, given.metric, area)
 
     @property
     def layout(self) -> Shape:
@@ -166,20 +166,21 @@ def _resolve_scores(
 ) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
     """Ids of all distances to evaluate, and the scores' definitions with ids."""
     scores = {}
-    special = (OWN_DISTANCE, HYPOTHESIS)
-    for name, terms in config.reward.definitions().items():
+    pixel = config.reward.level == "pixel"
+    special = (OWN_DISTANCE, HYPOTHESIS, *((CODE,) if pixel else ()))
+    for name, (terms, sigma) in config.reward.definitions().items():
         if not terms:
             raise ConfigError(f"reward.scores.{name}: names no term")
         resolved = []
         for term in terms:
             plain, mark = term.removesuffix(PLACE), PLACE if term.endswith(PLACE) else ""
-            if mark and config.reward.level == "image":
+            if mark and not pixel:
                 raise ConfigError(f"reward.scores.{name}: {term!r} needs reward.level 'pixel'")
             with at(f"reward.scores.{name}"):
                 resolved.append((plain if plain in special else registry.get(Kind.DISTANCE, plain).id) + mark)
-        scores[name] = tuple(resolved)
+        scores[name] = smoothed(resolved, sigma) if pixel else tuple(resolved)
     parts = [part for option in space.choices[1].options for part in str(option).split("+")]
-    parts += [t.removesuffix(PLACE) for terms in scores.values() for t in terms]
+    parts += [t.removesuffix(PLACE) for terms in scores.values() for t in terms if t[0] != SMOOTHED]
     return tuple(dict.fromkeys(p for p in parts if p not in special)), scores
 
 

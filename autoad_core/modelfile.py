@@ -27,7 +27,7 @@ from safetensors.torch import save as to_bytes
 from autoad_core.assemble import single_point
 from autoad_core.config import Ref
 from autoad_core.data import Floats
-from autoad_core.detector import HYPOTHESIS, OWN_DISTANCE, Detector, Scale, batch_size
+from autoad_core.detector import OWN_DISTANCE, Detector, Scale, batch_size
 from autoad_core.errors import ModelError, SpaceError, shown
 from autoad_core.geometry import Shape, measure
 from autoad_core.pictures import Look
@@ -35,7 +35,7 @@ from autoad_core.pixel_detector import PixelDetector, Pixels, build
 from autoad_core.protocols import Refinement
 from autoad_core.refine import LEVEL_RATE, chain_of, refined
 from autoad_core.registry import Registry
-from autoad_core.score_maps import PLACE
+from autoad_core.score_maps import sigma_of, terms_in
 from autoad_core.spec import Spec
 from autoad_core.thresholds import Usual
 
@@ -201,6 +201,8 @@ def load(folder: Path, registry: Registry) -> Model:
         )
         scores = {str(k): tuple(map(str, v)) for k, v in description["scores"].items()}
         score = str(description["score"])
+        for definition in scores.values():
+            sigma_of(definition)  # a number
         calibration = read_json(folder / "calibration.json")
         detector.scales = {k: Scale(float(m), float(s)) for k, (m, s) in calibration["terms"].items()}
         usual, after = (
@@ -227,8 +229,8 @@ def _shape(value: Any) -> Shape:
 def _pixels(value: Any) -> Pixels | None:
     if value is None:
         return None
-    found = Pixels(int(value["patch"]), float(value["smoothing"]), str(value["metric"]), int(value["area"]))
-    if not (8 <= found.patch <= 1024 and 0 <= found.smoothing <= 100 and found.area > 0):
+    found = Pixels(int(value["patch"]), str(value["metric"]), int(value["area"]))
+    if not (8 <= found.patch <= 1024 and found.area > 0):
         raise ValueError(f"pixels {shown(value)}")
     return found
 
@@ -244,11 +246,10 @@ def _check_size(spec: Spec, shape: Shape) -> None:
 def _check_scales(
     folder: Path, detector: Detector, scores: Mapping[str, tuple[str, ...]], score: str
 ) -> None:
-    known = {*detector.distances, HYPOTHESIS}
-    marked = {term for definition in scores.values() for term in definition}
-    plain = {t.removesuffix(PLACE) for t in marked} if isinstance(detector, PixelDetector) else marked
-    terms = plain - {OWN_DISTANCE}
-    if score not in scores or not all(scores.values()) or terms - known:
+    known, found = set(detector.terms), [set(definition) for definition in scores.values()]
+    if isinstance(detector, PixelDetector):
+        found = [terms_in(definition) for definition in scores.values()]
+    if score not in scores or not all(found) or set().union(*found) - known - {OWN_DISTANCE}:
         raise ModelError(f"{folder}: spec.json is damaged: its scores do not fit its distances")
     if missing := known - set(detector.scales):
         raise ModelError(f"{folder}: calibration.json lacks {sorted(missing)[0]!r}")

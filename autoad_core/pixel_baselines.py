@@ -14,9 +14,9 @@ from autoad_core import baselines
 from autoad_core.data import Floats
 from autoad_core.detector import HYPOTHESIS, OWN_DISTANCE, batch_size
 from autoad_core.judges import BRIGHTNESS, Contestant, Judge
-from autoad_core.pixel_detector import CALIBRATION_PIXELS
+from autoad_core.pixel_detector import CALIBRATION_PIXELS, CODE
 from autoad_core.protocols import Distance
-from autoad_core.score_maps import PLACE, Standard, blurred
+from autoad_core.score_maps import PLACE, Standard, blurred, terms_in
 
 
 def simple_maps(
@@ -24,21 +24,18 @@ def simple_maps(
     distances: Mapping[str, Distance],
     own: Sequence[str],
     scores: Mapping[str, tuple[str, ...]],
-    smoothing: float,
+    smoothings: Sequence[float],
 ) -> list[Contestant]:
     """PCA under the same scores as the searched models, nearest neighbours, mean pixel, and no model at all: the centre.
 
     Args:
-        judge: Its sample chooses PCA's components and score.
+        judge: Its sample chooses PCA's components and score, and how the maps of nearest neighbours are smoothed.
         distances: By id: all that the scores need.
         own: Ids of the distances that a child of this search may have: PCA's ``own`` score is the best of them.
         scores: Definitions, resolved.
-        smoothing: Of all maps, as for `Pixels`.
+        smoothings: Sigmas to choose from.
     """
     train = judge.split.train.images
-
-    def neighbours(images: Floats) -> Floats:
-        return blurred(torch.from_numpy(baselines.knn_maps(train, images)), smoothing).numpy()
 
     def brightness(images: Floats) -> Floats:
         scores = baselines.mean_pixel(train, images).astype(np.float32)
@@ -50,8 +47,8 @@ def simple_maps(
         return np.broadcast_to(nearness, (len(images), *nearness.shape))
 
     return [
-        _best_pca(judge, distances, _definitions(scores, own), smoothing),
-        Contestant("nearest neighbours", neighbours, {"score": ""}),
+        _best_pca(judge, distances, _definitions(scores, own)),
+        _best_neighbours(judge, smoothings),
         Contestant(BRIGHTNESS, brightness, {"score": ""}),
         Contestant("centre of the image", centre, {"score": ""}),
     ]
@@ -63,24 +60,21 @@ class _PcaMaps:
 
     pca: baselines.Pca
     distances: Mapping[str, Distance]
-    smoothing: float
     standard: Standard
 
     @classmethod
-    def of(
-        cls, pca: baselines.Pca, distances: Mapping[str, Distance], smoothing: float, train: Floats
-    ) -> _PcaMaps:
+    def of(cls, pca: baselines.Pca, distances: Mapping[str, Distance], train: Floats) -> _PcaMaps:
         few = train[: max(2, CALIBRATION_PIXELS // train[0, 0].size)]
-        return cls(pca, distances, smoothing, Standard.of(_term_maps(pca, distances, few)))
+        return cls(pca, distances, Standard.of(_term_maps(pca, distances, few)))
 
     def terms(self, images: Floats) -> dict[str, Floats]:
         """(n, H, W) float32 each."""
         every = list(_term_maps(self.pca, self.distances, images))
         return {k: torch.cat([maps[k] for maps in every]).numpy() for k in self.distances}
 
-    def score(self, names: Sequence[str], images: Floats) -> Floats:
+    def score(self, definition: Sequence[str], images: Floats) -> Floats:
         """Maps (n, H, W)."""
-        return self.standard.score(self.terms(images), names, self.smoothing)
+        return self.standard.score(self.terms(images), definition)
 
 
 def _term_maps(
@@ -97,15 +91,14 @@ def _best_pca(
     judge: Judge,
     distances: Mapping[str, Distance],
     definitions: Mapping[str, tuple[str, ...]],
-    smoothing: float,
 ) -> Contestant:
     train = judge.split.train.images
     best: tuple[float, Contestant] | None = None
     for size, pca in baselines.Pca.fit(train).sizes().items():
-        model = _PcaMaps.of(pca, distances, smoothing, train)
+        model = _PcaMaps.of(pca, distances, train)
         raw = model.terms(judge.sample.images)
         for label, names in definitions.items():
-            value = judge.value(model.standard.score(raw, names, smoothing))
+            value = judge.value(model.standard.score(raw, names))
             if best is None or value > best[0]:
                 more = {"score": f"{label}, {size} components"}
                 best = (value, Contestant("PCA", partial(model.score, names), more))
@@ -113,15 +106,29 @@ def _best_pca(
     return best[1]
 
 
+def _best_neighbours(judge: Judge, smoothings: Sequence[float]) -> Contestant:
+    train = judge.split.train.images
+
+    def maps(images: Floats) -> Tensor:
+        return torch.from_numpy(baselines.knn_maps(train, images))
+
+    raw = maps(judge.sample.images)
+    sigma = max(smoothings, key=lambda sigma: judge.value(blurred(raw, sigma).numpy()))
+    score = f"~{sigma:g}" if len(smoothings) > 1 else ""
+    return Contestant(
+        "nearest neighbours", lambda images: blurred(maps(images), sigma).numpy(), {"score": score}
+    )
+
+
 def _definitions(scores: Mapping[str, tuple[str, ...]], own: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Definitions for PCA, which has no hypothesis; where a child has its own distance, PCA tries each."""
+    """Definitions for PCA, which has no hypothesis and no code at places; where a child has its own distance, PCA tries each."""
     out: dict[str, tuple[str, ...]] = {}
     for name, definition in scores.items():
-        kept = tuple(t for t in definition if t.removesuffix(PLACE) not in (HYPOTHESIS, OWN_DISTANCE))
+        kept = tuple(t for t in definition if t.removesuffix(PLACE) not in (HYPOTHESIS, OWN_DISTANCE, CODE))
         marks = {t.removeprefix(OWN_DISTANCE) for t in definition if t.removesuffix(PLACE) == OWN_DISTANCE}
         if not marks:
             out[name] = kept
         for distance in own if marks else ():
             short = "+".join(d.rpartition("/")[2] for d in distance.split("+"))
             out[f"{name}: {short}"] = (*(d + mark for d in distance.split("+") for mark in marks), *kept)
-    return {label: names for label, names in out.items() if names}
+    return {label: names for label, names in out.items() if terms_in(names)}

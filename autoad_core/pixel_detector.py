@@ -1,13 +1,15 @@
 """A child model that scores pixels: trained on patches, it makes a score map of images of any size.
 
 A distance gives a map by itself. The hypothesis sees each position of the code as an image of its own, the part of the picture
-that the position stands for with its vector, and its scores are brought to the image's size.
+that the position stands for with its vector, and its scores are brought to the image's size. The code has a term of its own: how
+far it is from what training images have at the same place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from autoad_core.code_places import CodePlaces
 from autoad_core.data import Floats
 from autoad_core.detector import HYPOTHESIS, Detector, Terms
 from autoad_core.geometry import Shape, Size
@@ -24,7 +27,9 @@ from autoad_core.score_maps import PLACE, Standard
 from autoad_core.spec import Spec
 from autoad_core.tiles import TILE, tiled
 
+CODE = "code"  # the term of the code, see `autoad_core.code_places`
 CALIBRATION_PIXELS = 2**22
+CALIBRATION_CODES = 512  # images
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +38,11 @@ class Pixels:
 
     Attributes:
         patch: Side of the patches that a child is trained on; whole images where they are smaller.
-        smoothing: Sigma in pixels of the Gaussian that maps are smoothed with; 0 for none.
         metric: The reward, one of `autoad_core.pixel_metrics.figures`.
         area: Pixels that a connected part of a normal map must stay below; see `autoad_core.pixel_metrics.area_threshold`.
     """
 
     patch: int
-    smoothing: float
     metric: str
     area: int
 
@@ -67,12 +70,15 @@ class PixelDetector(Detector):
         self._layout = (shape[0], min(pixels.patch, shape[1]), min(pixels.patch, shape[2]))
         super().__init__(spec, shape, registry, **rest)
         self.pixels = pixels
+        geometry = self.network.geometry
+        down, across = geometry.stride
+        self.code_places = CodePlaces(geometry.code[0], (ceil(shape[1] / down), ceil(shape[2] / across)))
         self.register_buffer("places", torch.zeros(len(self.terms), 2, *shape[1:]))
 
     @property
     def terms(self) -> tuple[str, ...]:
         """Names of the terms, in the order of ``places``."""
-        return (*self.distances, HYPOTHESIS)
+        return (*self.distances, HYPOTHESIS, CODE)
 
     @property
     def layout(self) -> Shape:
@@ -101,19 +107,23 @@ class PixelDetector(Detector):
         return Batch(image, reconstruction, self.vectors(batch.code))
 
     def term_maps(self, images: Tensor) -> Iterator[dict[str, Tensor]]:
-        """Every term of (n, C, H, W) images as maps (B, H, W) float32, batch by batch."""
+        """Every term of (n, C, H, W) images as maps (B, H, W) float32, batch by batch; `CODE` of images of ``shape`` only."""
         for batch in self.batches(images):
             with torch.inference_mode():
                 maps = {k: d(batch.image, batch.reconstruction) for k, d in self.distances.items()}
-                yield maps | {HYPOTHESIS: self._spread(self.hypothesis.score(self.seen(batch)), batch)}
+                maps[HYPOTHESIS] = self._spread(self.hypothesis.score(self.seen(batch)), batch)
+                if images.shape[2:] == self.shape[1:]:
+                    maps[CODE] = _cut(self.code_places(batch.code, self.network.geometry.stride), batch)
+                yield maps
 
     def raw_terms(self, images: Tensor) -> Terms:
         """Every term of (n, C, H, W) images, (n, H, W) float32 each, in one pass."""
         every = list(self.term_maps(images))
-        return {k: torch.cat([maps[k] for maps in every]).numpy().astype(np.float32) for k in self.terms}
+        return {k: torch.cat([maps[k] for maps in every]).numpy().astype(np.float32) for k in every[0]}
 
     def calibrate(self, images: Tensor) -> None:
         """Fix the standard of the terms on training images (n, C, H, W), as many as have `CALIBRATION_PIXELS`."""
+        self.code_places.fit(lambda: self.code_batches(images[:CALIBRATION_CODES]))
         few = max(2, CALIBRATION_PIXELS // (self.shape[1] * self.shape[2]))
         standard = Standard.of(self.term_maps(images[:few]))
         self.scales = dict(standard.scales)
@@ -122,7 +132,7 @@ class PixelDetector(Detector):
     def score(self, raw: Mapping[str, Floats], definition: Sequence[str]) -> Floats:
         """Score maps (n, H, W) float32; see `Standard.score`."""
         standard = Standard(self.scales, dict(zip(self.terms, self.places, strict=True)))
-        return standard.score(raw, self.terms_of(definition), self.pixels.smoothing)
+        return standard.score(raw, self.terms_of(definition))
 
     def terms_of(self, definition: Sequence[str]) -> list[str]:
         """The terms of a score, each with the mark of its standardisation."""
@@ -136,8 +146,13 @@ class PixelDetector(Detector):
         down, across = self.network.geometry.stride
         at_positions = scores.view(count, 1, height, width)
         size = (height * down, width * across)
-        wide: Tensor = F.interpolate(at_positions, size, mode="bilinear", align_corners=False)
-        return wide[:, 0, : batch.image.shape[2], : batch.image.shape[3]]
+        wide = F.interpolate(at_positions, size, mode="bilinear", align_corners=False)
+        return _cut(wide[:, 0], batch)
+
+
+def _cut(maps: Tensor, batch: Batch) -> Tensor:
+    """The part of (B, H, W) maps that the image takes."""
+    return maps[:, : batch.image.shape[2], : batch.image.shape[3]]
 
 
 def _cells(images: Tensor, size: Size, stride: Size) -> Tensor:

@@ -48,8 +48,8 @@ def compare(
     own = [str(option) for option in experiment.space.choices[1].options]
     others = [_random_contestant(opened, experiment, at_random)] if at_random else []
     if experiment.pixels:
-        smoothing = experiment.pixels.smoothing
-        others += simple_maps(judge, probe.distances, own, experiment.scores, smoothing)
+        smoothings = experiment.config.reward.smoothing
+        others += simple_maps(judge, probe.distances, own, experiment.scores, smoothings)
     else:
         others += simple_methods(judge, probe.distances, own, experiment.scores)
     others += [_untrained(experiment, finalists[0])] if finalists else []

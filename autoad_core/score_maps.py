@@ -3,6 +3,8 @@
 A term is standardised in one of two ways: `l2` by its median and MAD over all pixels of training images; `l2@place` by its mean
 and deviation at the same place of all training images, where too little counts as too much does. The second knows what belongs
 where: it is for objects that always lie alike.
+
+The last name of a definition may be `~8`: the sum is smoothed by a Gaussian with a sigma of 8 pixels.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from autoad_core.data import Floats
 from autoad_core.detector import Scale
 
 PLACE = "@place"
+SMOOTHED = "~"
+MAX_SIGMA = 100
 _FRACTION = 2**17  # pixels of each batch that medians are taken of, at most
 _FLOOR = 0.1  # of the median deviation, added to each: where nothing ever varies, rounding is no defect
 _SPREAD = (
@@ -60,14 +64,14 @@ class Standard:
             {name: _place(start[name], sums[name] / count) for name in first},
         )
 
-    def score(self, raw: Mapping[str, Floats], names: Sequence[str], smoothing: float) -> Floats:
-        """Sum of the named terms (n, H, W), standardised and smoothed by a Gaussian of ``smoothing`` pixels; float32.
+    def score(self, raw: Mapping[str, Floats], definition: Sequence[str]) -> Floats:
+        """Sum of the named terms (n, H, W), standardised and smoothed; float32.
 
         Raises:
             ValueError: A term ``@place`` on maps of another size than those that this was made of.
         """
         total = torch.zeros(())
-        for name in names:
+        for name in (name for name in definition if not name.startswith(SMOOTHED)):
             term = name.removesuffix(PLACE)
             values = torch.from_numpy(raw[term])
             if name == term:
@@ -77,7 +81,33 @@ class Standard:
             if values.shape[1:] != mean.shape:
                 raise ValueError(f"maps of {tuple(values.shape[1:])} and places of {tuple(mean.shape)}")
             total = total + ((values - mean) / deviation).abs()
-        return blurred(total, smoothing).numpy()
+        return blurred(total, sigma_of(definition)).numpy()
+
+
+def smoothed(terms: Sequence[str], sigma: float) -> tuple[str, ...]:
+    """A definition of a score: the terms, smoothed by ``sigma`` pixels."""
+    return (*terms, f"{SMOOTHED}{sigma:g}")
+
+
+def sigma_of(definition: Sequence[str]) -> float:
+    """Of the smoothing; 0 where none is named.
+
+    Raises:
+        ValueError: It is no number from 0 to `MAX_SIGMA`, or not at the end.
+    """
+    if any(name.startswith(SMOOTHED) for name in definition[:-1]):
+        raise ValueError("smoothing before the end of a score")
+    if not definition or not definition[-1].startswith(SMOOTHED):
+        return 0.0
+    sigma = float(definition[-1].removeprefix(SMOOTHED))
+    if not 0 <= sigma <= MAX_SIGMA:
+        raise ValueError(f"smoothing {sigma}")
+    return sigma
+
+
+def terms_in(definition: Sequence[str]) -> set[str]:
+    """The terms of a score, without marks."""
+    return {name.removesuffix(PLACE) for name in definition if not name.startswith(SMOOTHED)}
 
 
 def _place(start: Tensor, means: Tensor) -> Tensor:

@@ -114,18 +114,19 @@ def test_the_preset_paper_is_the_published_setting() -> None:
     assert config.reward.scores == {"own": ("distance", "hypothesis")}
     default = parse({})
     assert default.reward.definitions() == {
-        "own": ("distance", "hypothesis"),
-        "sum": ("l2", "ssim", "relative", "hypothesis"),
+        "own": (("distance", "hypothesis"), 0),
+        "sum": (("l2", "ssim", "relative", "hypothesis"), 0),
     }
 
 
 def test_the_default_scores_of_pixels_are_standardised_in_two_ways() -> None:
-    found = parse({"reward": {"level": "pixel"}}).reward.definitions()
-    assert found["own"] == ("distance", "hypothesis")
-    assert found["own@place"] == ("distance@place", "hypothesis@place")
-    assert found.keys() == {"own", "sum", "own@place", "sum@place"}
-    given_ = parse({"reward": {"level": "pixel", "scores": {"mine": ["l1"]}}})
-    assert given_.reward.definitions() == {"mine": ("l1",)}
+    found = parse({"reward": {"level": "pixel", "smoothing": 3}}).reward.definitions()
+    assert found["own"] == (("distance", "hypothesis"), 3)
+    assert found["own@place"] == (("distance@place", "hypothesis@place"), 3)
+    assert found["place"] == (("code",), 3)
+    assert found.keys() == {"own", "sum", "own@place", "sum@place", "place"}
+    given_ = parse({"reward": {"level": "pixel", "scores": {"mine": ["l1"]}, "smoothing": [0, 2.5]}})
+    assert given_.reward.definitions() == {"mine ~0": (("l1",), 0), "mine ~2.5": (("l1",), 2.5)}
 
 
 def test_keys_that_are_given_win_over_the_preset() -> None:
@@ -363,14 +364,15 @@ def test_every_number_has_bounds_that_are_tested() -> None:
         for name, field in model.model_fields.items()
         if any(hasattr(m, bound) for m in field.metadata for bound in ("ge", "gt", "le", "lt"))
     }
-    assert numbers == {*BOUNDS, *OPEN, "reward.smoothing"}
+    assert numbers == {*BOUNDS, *OPEN}
 
 
 def test_smoothing_may_be_nothing() -> None:
-    for value in (0, 0.5, 100):
+    for value in (0, 0.5, 100, [0, 100]):
         assert parse({"reward": {"smoothing": value}})
-    for value in (-1e-6, 100.1):
-        assert message({"reward": {"smoothing": value}}).startswith("reward.smoothing: Input should be ")
+    for value in (-1e-6, 100.1, [3, -1], True):
+        assert message({"reward": {"smoothing": value}}).startswith("reward.smoothing.")
+    assert message({"reward": {"smoothing": []}}).startswith("reward.smoothing: ")
 
 
 @pytest.mark.parametrize(

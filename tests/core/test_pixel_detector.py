@@ -30,11 +30,12 @@ from autoad_core.trial import TRUTH, Images, Job, Task, run_trial
 
 REGISTRY = discover(builtin_only=True).registry
 SHAPE = (1, 40, 52)
-PIXELS = Pixels(patch=24, smoothing=1.5, metric="au_pro", area=9)
+PIXELS = Pixels(patch=24, metric="au_pro", area=9)
 SCORES = {
-    "own": ("distance", "hypothesis"),
-    "own@place": ("distance@place", "hypothesis@place"),
+    "own": ("distance", "hypothesis", "~1.5"),
+    "own@place": ("distance@place", "hypothesis@place", "~1.5"),
     "one": ("autoad/l2",),
+    "place": ("code", "~2"),
 }
 
 
@@ -126,7 +127,8 @@ def test_every_hypothesis_gives_finite_maps_of_images_of_any_size(hypothesis: st
     made = trained(hypothesis)
     for size in ((40, 52), (24, 24), (13, 90), (1, 1)):
         raw = made.raw_terms(torch.rand(2, 1, *size))
-        assert raw.keys() == {"autoad/l1", "autoad/ssim", "autoad/l2", "hypothesis"}
+        assert raw.keys() - {"code"} == {"autoad/l1", "autoad/ssim", "autoad/l2", "hypothesis"}
+        assert ("code" in raw) == (size == SHAPE[1:])
         for values in raw.values():
             assert values.shape == (2, *size)
             assert np.isfinite(values).all()
@@ -219,7 +221,7 @@ def test_what_a_pixel_depends_on_lies_within_reach() -> None:
 
 
 def test_images_smaller_than_a_patch_are_trained_on_whole() -> None:
-    made = detector(pixels=Pixels(64, 0.0, "au_pro", 9))
+    made = detector(pixels=Pixels(64, "au_pro", 9))
     assert made.layout == SHAPE
     fit(made, pictures(8), 1, Train(batch_size=4))
     assert np.isfinite(made.raw_terms(pictures(2))["autoad/l2"]).all()
@@ -253,13 +255,13 @@ def test_terms_are_standardised_over_all_pixels_or_at_their_place() -> None:
         deviation = np.sqrt(gaussian_filter(wide.var(0), 2, mode="nearest"))
         return np.abs(raw[k] - wide.mean(0)) / (deviation + 0.1 * np.median(deviation))
 
-    found = standard.score(raw, ["a", "b@place"], 0)
+    found = standard.score(raw, ["a", "b@place"])
     np.testing.assert_allclose(found, everywhere("a") + place("b"), rtol=1e-3)
-    smooth = standard.score(raw, ["a@place"], 1.2)
+    smooth = standard.score(raw, ["a@place", "~1.2"])
     expected = [gaussian_filter(one, 1.2, mode="nearest") for one in place("a")]
     np.testing.assert_allclose(smooth, expected, rtol=1e-3)
     with pytest.raises(ValueError, match=r"maps of \(5, 5\) and places of \(11, 13\)"):
-        standard.score({"a": np.zeros((1, 5, 5), np.float32)}, ["a@place"], 0)
+        standard.score({"a": np.zeros((1, 5, 5), np.float32)}, ["a@place"])
 
 
 def test_large_terms_that_hardly_vary_lose_nothing_at_their_place() -> None:
@@ -305,8 +307,11 @@ def test_a_model_of_pixels_gives_the_same_maps_after_saving_and_loading(tmp_path
 @pytest.mark.parametrize(
     "change",
     [
-        {"pixels": {"patch": 10**6, "smoothing": 1.0, "metric": "au_pro", "area": 4}},
-        {"pixels": {"patch": 24, "smoothing": float("nan"), "metric": "au_pro", "area": 4}},
+        {"pixels": {"patch": 10**6, "metric": "au_pro", "area": 4}},
+        {"scores": {"own": ["hypothesis", "~nan"]}, "score": "own"},
+        {"scores": {"own": ["hypothesis", "~-1"]}, "score": "own"},
+        {"scores": {"own": ["~2"]}, "score": "own"},
+        {"scores": {"own": ["~2", "hypothesis"]}, "score": "own"},
         {"pixels": {"patch": 24}},
         {"pixels": None},
         {"scores": {"own": ["nothing@place"]}, "score": "own"},
@@ -370,7 +375,7 @@ def task(folder: Path, **changes: Any) -> Task:
 
 @pytest.mark.parametrize("metric", ["au_pro", "mean", "rpro"])
 def test_a_trial_is_worth_what_its_maps_show(metric: str, tmp_path: Path) -> None:
-    made = task(tmp_path, pixels=Pixels(24, 1.5, metric, 9))
+    made = task(tmp_path, pixels=Pixels(24, metric, 9))
     images = Images.open(tmp_path)
     job = Job(0, detector("mahalanobis").spec, 1, 1.0)
     result = run_trial(made, job, images, REGISTRY, tmp_path / "model")
@@ -418,7 +423,7 @@ def test_a_row_is_judged_on_masks_and_by_the_threshold_of_validation(judge: Pixe
 
 def test_the_simple_methods_have_maps(judge: PixelJudge) -> None:
     made = trained()
-    found = simple_maps(judge, made.distances, ["autoad/l1", "autoad/ssim"], SCORES, 1.5)
+    found = simple_maps(judge, made.distances, ["autoad/l1", "autoad/ssim"], SCORES, [0.5, 1.5])
     assert [c.name for c in found] == ["PCA", "nearest neighbours", "mean pixel", "centre of the image"]
     rows = {c.name: judge.row(c)["test"]["metrics"] for c in found}
     assert rows["PCA"]["au_pro"]["value"] > 0.9
@@ -426,6 +431,7 @@ def test_the_simple_methods_have_maps(judge: PixelJudge) -> None:
     assert rows["centre of the image"]["image_auroc"]["value"] == 0.5
     assert rows["centre of the image"]["pixel_auroc"]["value"] > 0.8  # the spots lie in the middle
     assert found[0].more["score"].startswith(("own", "one"))
+    assert found[1].more["score"] in ("~0.5", "~1.5")
 
 
 def test_neighbours_are_the_nearest_and_pixels_differ_from_them_by_what_they_do() -> None:
