@@ -164,7 +164,6 @@ def _train_and_score(
 ) -> dict[str, Any]:
     epochs, count = budget(task.train, len(images.train), job.fraction, task.shown)
     train = images.train[:count]  # the split is shuffled already
-    untrained = _untrained_value(task, job, images, registry)
     detector = _build(task, job, registry)
     shared = sharing.adopt(detector.network, sharing.pool_file(task.shared, job.pool)) if job.pool else 0
     fit(detector, train, epochs, task.train)
@@ -184,7 +183,7 @@ def _train_and_score(
         "score": score,
         "validation": validation,
         "terms": {name: asdict(scale) for name, scale in detector.scales.items()},
-        "warnings": _warnings(task, detector, raw, images, value, untrained),
+        "warnings": _warnings(task, job, registry, detector, score, raw, images),
         "parameters": parameters(detector),
     }
 
@@ -202,7 +201,9 @@ def _build(task: Task, job: Job, registry: Registry) -> Detector:
     )
 
 
-def evaluate(detector: Detector, raw: Terms, images: Images, task: Task) -> dict[str, dict[str, float]]:
+def evaluate(
+    detector: Detector, raw: Terms, images: Images, task: Task, only: str | None = None
+) -> dict[str, dict[str, float]]:
     """What every score is worth on validation images, the reward as ``value``.
 
     At image level: AUROC for each anomaly set, of every single term too, and aggregated. At pixel level:
@@ -210,10 +211,12 @@ def evaluate(detector: Detector, raw: Terms, images: Images, task: Task) -> dict
 
     Args:
         raw: Terms of the validation images, as the detector's ``raw_terms`` gives them.
+        only: A score to which this is restricted.
     """
-    scored = {name: detector.score(raw, terms) for name, terms in task.scores.items()}
+    wanted = task.scores if only is None else {only: task.scores[only]}
+    scored = {name: detector.score(raw, terms) for name, terms in wanted.items()}
     if task.pixels is None:
-        every = (scored | raw).items()
+        every = (scored | (raw if only is None else {})).items()
         return {name: group_aurocs(v, images.groups, task.groups, task.aggregate) for name, v in every}
     found = {}
     for name, maps in scored.items():
@@ -223,8 +226,8 @@ def evaluate(detector: Detector, raw: Terms, images: Images, task: Task) -> dict
     return found
 
 
-def _untrained_value(task: Task, job: Job, images: Images, registry: Registry) -> float:
-    """The reward of the same net before its first step, on few images."""
+def _untrained_value(task: Task, job: Job, images: Images, registry: Registry, score: str) -> float:
+    """What a score of the same net is worth before its first step, on few images."""
     detector = _build(task, job, registry)
     settle(detector, images.train[: task.few], start=True)
     settle(detector, images.train[: task.few])
@@ -232,8 +235,7 @@ def _untrained_value(task: Task, job: Job, images: Images, registry: Registry) -
     raw = detector.raw_terms(few.validation)
     if not _finite(raw):
         return 0.0  # training may help
-    result = evaluate(detector, raw, few, task)
-    return max(result[name]["value"] for name in task.scores)
+    return evaluate(detector, raw, few, task, score)[score]["value"]
 
 
 def _finite(raw: Terms) -> bool:
@@ -246,7 +248,7 @@ def _few(groups: Ints, most: int) -> Ints:
 
 
 def _warnings(
-    task: Task, detector: Detector, raw: Terms, images: Images, value: float, untrained: float
+    task: Task, job: Job, registry: Registry, detector: Detector, score: str, raw: Terms, images: Images
 ) -> list[str]:
     """What makes a result mean little, in words."""
     found = []
@@ -255,11 +257,13 @@ def _warnings(
             found.append(f"the term {name} is constant")
     few = _few(images.groups, task.few)
     same = {k: v[few] for k, v in raw.items()}  # on the same images as the untrained net
-    trained = evaluate(detector, same, images.some(few), task)
-    best = max(trained[name]["value"] for name in task.scores)
-    if best <= untrained:
+    trained = evaluate(detector, same, images.some(few), task, score)[score]["value"]
+    untrained = _untrained_value(task, job, images, registry, score)
+    if trained <= untrained:
         metric = task.pixels.metric if task.pixels else "AUROC"
-        found.append(f"no better than the same net untrained ({metric} {best:.3f} against {untrained:.3f})")
+        found.append(
+            f"no better than the same net untrained ({metric} {trained:.3f} against {untrained:.3f})"
+        )
     normal = images.validation[torch.from_numpy(images.groups == 0)]
     if no_better_than_mean(detector, images.train, normal[: task.few]):
         found.append("the reconstruction is no better than the mean image")

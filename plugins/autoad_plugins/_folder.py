@@ -164,7 +164,7 @@ def _group(folder: Path, group: Path, part: int, notes: list[str]) -> Iterator[_
         yield _Item(file, _type(group), part, masks.pop(f"{stem}_mask", None) or masks.pop(stem, None))
     if masks and part == 1:
         left = sorted(masks.values())
-        notes.append(f"left out: {len(left)} masks without an image, such as {left[0]}")
+        notes.append(f"left out: masks without an image: {len(left)}, such as {left[0]}")
 
 
 def _mask_files(folder: Path) -> dict[str, Path]:

@@ -150,6 +150,113 @@ def test_pixels_need_masks_and_maps_need_pixels(place: Path, tmp_path: Path) -> 
     assert "reward.scores.a: 'l2@place' needs reward.level 'pixel'" in error_line(refused)
 
 
+# Bad input
+
+
+def tile(rng: np.random.Generator, spot: int | None = None) -> tuple[Image.Image, Image.Image]:
+    """64x96, with or without a bright spot, and its mask."""
+    pixels = 120 + 20 * np.sin(np.arange(96) / 6)[None, :, None] + rng.normal(0, 6, (64, 96, 3))
+    mask = np.zeros((64, 96), np.uint8)
+    if spot is not None:
+        pixels[10 + 2 * spot : 19 + 2 * spot, 12 + 5 * spot : 21 + 5 * spot] += 90
+        mask[10 + 2 * spot : 19 + 2 * spot, 12 + 5 * spot : 21 + 5 * spot] = 255
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), Image.fromarray(mask)
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder ``tiles`` in which much is odd, and ``search.yaml``."""
+    folder = tmp_path_factory.mktemp("odd")
+    rng = np.random.default_rng(0)
+    good, also_good, spots, masks = (
+        folder / "tiles" / name for name in ("train/good", "test/good ", "test/Spot", "ground_truth/Spot")
+    )
+    for place in (good, also_good, spots, masks):
+        place.mkdir(parents=True)
+    for i in range(20):
+        tile(rng)[0].save(good / f"{i:02}.png")
+    with_alpha = tile(rng)[0]
+    with_alpha.putalpha(90)
+    with_alpha.save(good / "alpha.png")
+    Image.new("RGB", (10_000, 10_000), (120, 120, 120)).save(good / "huge.png", compress_level=1)
+    (good / "broken.png").write_bytes(b"nothing")
+    for i in range(8):
+        tile(rng)[0].save(also_good / f"{i:02}.png")
+    for i in range(12):
+        image, mask = tile(rng, i)
+        image.save(spots / f"{i:02}.png")
+        match i:
+            case 0:
+                mask.resize((192, 128)).save(masks / "00_mask.png")  # of another size
+            case 1:
+                pass  # none
+            case 2:
+                mask.point(lambda v: int(0.6 * v)).save(masks / "02_mask.png")  # grey
+            case 3:
+                mask.convert("RGB").save(masks / "03_mask.jpg", quality=80)
+            case 4:
+                one = Image.new("L", mask.size)
+                one.putpixel((35, 20), 255)
+                one.save(masks / "04_mask.png")
+            case 5:
+                mask.resize((50, 90)).save(masks / "05_mask.png")  # of other proportions
+            case 6:
+                (masks / "06_mask.png").write_bytes(b"nothing")
+            case _:
+                mask.save(masks / f"{i:02}_mask.png")
+    mask.save(masks / "99_mask.png")  # of no image
+    (folder / "search.yaml").write_text(
+        "data: {dataset: {name: folder, params: {path: tiles, size: 64}}}\n"
+        "space: {layers: 1, channels: [8], kernel: [3]}\n"
+        "search: {trials: 1, random_trials: 0, keep: 1}\n"
+        "reward: {level: pixel}\n"
+        "train: {epochs: 1, batch_size: 8, patch: 32}\n"
+    )
+    return folder
+
+
+@pytest.mark.slow
+def test_what_is_odd_about_a_folder_is_one_line_each_and_nothing_is_lost(odd: Path) -> None:
+    checked = autoad("check", "tiles", cwd=odd, check=0).stdout
+    assert "train part, 22 images: good (22)\n" in checked
+    assert "test part, 20 images: good (8), Spot (12)\n" in checked
+    assert "masks on 9 images" in checked
+    done = autoad("search", "search.yaml", "--run", "run", cwd=odd, check=0)
+    for line in (
+        "tiles/test/good : taken for 'good'",
+        "left out: masks without an image: 1, such as tiles/ground_truth/Spot/99_mask.png",
+        "tiles/train/good/broken.png: cannot be read as an image (not in a known format)",
+        "images of 2 sizes, all brought to one: 41 of 96x64, 1 of 10000x10000",
+        "3 masks are missing or cannot be used: tiles/test/Spot/01.png has none; "
+        "tiles/ground_truth/Spot/05_mask.png: a mask of 50x90 pixels on an image of 96x64; "
+        "tiles/ground_truth/Spot/06_mask.png: cannot be read as an image",
+        "3 anomalous images without a mask are left out, since pixels are scored",
+    ):
+        assert line in checked or "are left out" in line
+        assert line in done.stdout
+    result = json.loads((odd / "run" / "result.json").read_text())
+    images = result["images"]
+    assert images["train"]["normal"] == 22
+    assert images["validation"]["anomalous"] + images["test"]["anomalous"] == 9
+    paths = ["tiles/train/good", "tiles/test/Spot"]
+    scored = autoad("predict", "run", *paths, "--heatmaps", "maps", cwd=odd, check=0)
+    rows = list(csv.DictReader(io.StringIO(scored.stdout)))
+    assert len(rows) == 23 + 12
+    assert [Path(row["path"]).name for row in rows if row["error"]] == ["broken.png"]
+    with Image.open(odd / "maps" / "good_huge.png") as picture:
+        assert picture.size == (2 * 1024 + 8, 1024)
+
+
+@pytest.mark.slow
+def test_a_folder_without_ground_truth_says_what_is_missing(odd: Path) -> None:
+    (odd / "tiles" / "ground_truth").rename(odd / "aside")
+    refused = autoad("search", "search.yaml", "--run", "none", cwd=odd, check=1)
+    (odd / "aside").rename(odd / "tiles" / "ground_truth")
+    assert "has a mask, and scoring pixels (reward.level) needs some" in error_line(refused)
+    assert "ground_truth/TYPE" in error_line(refused)
+    assert not (odd / "none").exists()
+
+
 # Pictures
 
 

@@ -703,7 +703,7 @@ def test_a_mask_that_cannot_be_used_costs_only_itself(tmp_path: Path) -> None:
 def test_masks_without_images_and_without_any_use_are_noted(tmp_path: Path) -> None:
     write_mvtec(tmp_path)
     spare = write_image(tmp_path / "ground_truth" / "crack" / "077_mask.png", np.zeros((16, 16), np.uint8))
-    assert make("folder", tmp_path).notes == (f"left out: 1 masks without an image, such as {spare}",)
+    assert make("folder", tmp_path).notes == (f"left out: masks without an image: 1, such as {spare}",)
     for file in (tmp_path / "ground_truth").rglob("*.png"):
         file.rename(file.with_name(f"no{file.name}"))
     data = make("folder", tmp_path)

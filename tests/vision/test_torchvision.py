@@ -19,6 +19,7 @@ from torchvision import models
 
 from autoad_core.component import Kind
 from autoad_core.discovery import discover
+from autoad_core.protocols import Refinement
 from autoad_core.testing import RefinementContract
 from autoad_plugins._grad_cam import vgg16
 from autoad_plugins._saliency import deeplab
@@ -38,6 +39,8 @@ def deeplab_weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     network = models.segmentation.deeplabv3_resnet101(
         weights=None, weights_backbone=None, num_classes=21, aux_loss=True
     )
+    with torch.no_grad():  # or the probabilities are all 0 or 1
+        network.classifier[4].weight.mul_(3 / network.eval()(torch.rand(1, 3, 64, 64))["out"].std())
     return saved(network, tmp_path_factory.mktemp("deeplab") / "weights.pth")
 
 
@@ -52,16 +55,26 @@ def images() -> Tensor:
     return torch.rand(2, 3, 72, 64, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.fixture(scope="module")
+def saliency(deeplab_weights: str) -> Refinement:
+    return deeplab(weights=deeplab_weights)
+
+
+@pytest.fixture(scope="module")
+def grad_cam(vgg_weights: str) -> Refinement:
+    return vgg16(weights=vgg_weights)
+
+
 class TestDeepLab(RefinementContract):
     @pytest.fixture(autouse=True)
-    def _file(self, deeplab_weights: str) -> None:
-        self.make = lambda: deeplab(weights=deeplab_weights)  # type: ignore[misc]
+    def _made(self, saliency: Refinement) -> None:
+        self.make = lambda: saliency  # type: ignore[misc]
 
 
 class TestVgg(RefinementContract):
     @pytest.fixture(autouse=True)
-    def _file(self, vgg_weights: str) -> None:
-        self.make = lambda: vgg16(weights=vgg_weights)  # type: ignore[misc]
+    def _made(self, grad_cam: Refinement) -> None:
+        self.make = lambda: grad_cam  # type: ignore[misc]
 
 
 def test_both_load_here() -> None:
@@ -70,7 +83,9 @@ def test_both_load_here() -> None:
         assert not registry.get(Kind.REFINEMENT, name).missing()
 
 
-def test_deeplab_keeps_what_is_not_background(deeplab_weights: str, images: Tensor) -> None:
+def test_deeplab_keeps_what_is_not_background(
+    deeplab_weights: str, saliency: Refinement, images: Tensor
+) -> None:
     """Against the network asked by itself, image by image: the sum of the probabilities of its 20 other classes."""
     network = models.segmentation.deeplabv3_resnet101(weights=None, weights_backbone=None, num_classes=21)
     network.load_state_dict(torch.load(deeplab_weights, weights_only=True), strict=False)
@@ -78,12 +93,12 @@ def test_deeplab_keeps_what_is_not_background(deeplab_weights: str, images: Tens
     with torch.no_grad():
         asked = [network(((image - MEAN) / DEVIATION)[None])["out"] for image in images]
     expected = torch.cat([(p.exp() / p.exp().sum(1, keepdim=True))[:, 1:].sum(1) for p in asked])
-    found = deeplab(weights=deeplab_weights)(images, torch.full((2, 72, 64), 3.0))
+    found = saliency(images, torch.full((2, 72, 64), 3.0))
     torch.testing.assert_close(found, 3 * expected, rtol=1e-4, atol=1e-4)
     assert found.std() > 0
 
 
-def test_grad_cam_is_that_of_its_paper(vgg_weights: str, images: Tensor) -> None:
+def test_grad_cam_is_that_of_its_paper(vgg_weights: str, grad_cam: Refinement, images: Tensor) -> None:
     """Against Selvaraju et al., eq. 1 and 2, by hooks: channels of the last convolution weighted by their mean gradients."""
     network = models.vgg16(weights=None)
     network.load_state_dict(torch.load(vgg_weights, weights_only=True))
@@ -104,7 +119,7 @@ def test_grad_cam_is_that_of_its_paper(vgg_weights: str, images: Tensor) -> None
     cam = (gradient.mean((2, 3), keepdim=True) * kept[0]).sum(1, keepdim=True).relu().detach()
     share = cam / cam.amax((1, 2, 3), keepdim=True)
     expected = 1 - F.interpolate(share, (72, 64), mode="bilinear", align_corners=False)[:, 0]
-    found = vgg16(weights=vgg_weights)(images, torch.ones(2, 72, 64))
+    found = grad_cam(images, torch.ones(2, 72, 64))
     torch.testing.assert_close(found, expected.clamp(0, 1), rtol=1e-4, atol=1e-4)
     assert found.min() < 0.05
     assert found.max() > 0.5
