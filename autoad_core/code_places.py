@@ -17,7 +17,7 @@ from autoad_core.geometry import Size
 
 POSITIONS = 32  # down and across at most; a larger code is averaged
 CHANNELS = 32  # at most; of a code with more, so many random directions are kept
-_SHRINK = 0.05  # share of the covariance of all positions; 0.02 to 0.2 are alike, see docs/log.md
+_SHRINK = 0.05  # share of the covariance of all positions
 _RIDGE = 1e-3  # of the mean variance, added to each
 
 

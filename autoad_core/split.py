@@ -305,7 +305,8 @@ def with_masks(split: Split) -> Split:
         having = np.array([mask is not None for mask in part.masks or [None] * len(part)])
         if not (having & (part.groups > 0)).any():
             raise DataError(
-                f"no anomaly for {name} has a mask, and scoring pixels (reward.level) needs some; add them in ground_truth/TYPE, or set reward.level: image"
+                f"no anomaly for {name} has a mask, and scoring pixels (reward.level) needs some; add them in "
+                "ground_truth/TYPE, or set reward.level: image"
             )
         return part.take(having)
 

@@ -81,12 +81,13 @@ class Heatmaps:
 
 
 def known_mask(path: Path) -> Bools | None:
-    """The mask of an image in ``test/<type>``, where ``ground_truth/<type>`` has one that can be read."""
-    from autoad_core.images import read_mask
+    """The mask of an image in ``TYPE`` or ``test/TYPE``, where ``ground_truth/TYPE`` beside that has one that can be read."""
+    from autoad_core.images import EXTENSIONS, read_mask
 
-    masks = path.parent.parent.parent / "ground_truth" / path.parent.name
-    for name in (f"{path.stem}_mask.png", f"{path.stem}.png"):
-        if path.parent.parent.name == "test" and (masks / name).is_file():
+    above = path.parent.parent
+    masks = (above.parent if above.name == "test" else above) / "ground_truth" / path.parent.name
+    for name in (f"{path.stem}{mark}{ending}" for mark in ("_mask", "") for ending in EXTENSIONS):
+        if (masks / name).is_file():
             try:
                 return read_mask(masks / name)
             except DataError:

@@ -13,6 +13,7 @@ import venv
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from autoad_cli.reference import commented_yaml, markdown
 from autoad_core.config import parse
@@ -29,15 +30,25 @@ def blocks(page: Path, language: str) -> list[str]:
 def test_the_tutorial_runs(tmp_path: Path) -> None:
     tutorial = ROOT / "docs" / "tutorial.md"
     subprocess.run([sys.executable, "-c", blocks(tutorial, "python")[0]], cwd=tmp_path, check=True)
-    (tmp_path / "tiles.yaml").write_text(blocks(tutorial, "yaml")[0])
+    for name, text in zip(("tiles.yaml", "spots.yaml"), blocks(tutorial, "yaml"), strict=True):
+        (tmp_path / name).write_text(text)
     lines = "".join(blocks(tutorial, "console")).splitlines()
     commands = [shlex.split(line.removeprefix("$ autoad ")) for line in lines if line.startswith("$ autoad ")]
     assert len(commands) == len(lines) >= 6
-    printed = {c[0]: autoad(*c, cwd=tmp_path, check=0).stdout for c in commands}
+    printed: dict[str, str] = {}
+    for command in commands:
+        printed.setdefault(command[0], autoad(*command, cwd=tmp_path, check=0).stdout)
     assert "good" in printed["check"]
     assert "nearest neighbours" in printed["show"]
     assert "auroc" in printed["evaluate"]
-    assert len(printed["predict"].splitlines()) == 10
+    assert len(printed["predict"].splitlines()) == 41
+    result = json.loads((tmp_path / "runs" / "spots" / "result.json").read_text())
+    assert result["models"][0]["test"]["metrics"]["au_pro"]["value"] > 0.8
+    pictures = list((tmp_path / "maps").iterdir())
+    assert len(pictures) == 40
+    for picture in pictures:
+        with Image.open(picture) as shown:
+            assert shown.size == (3 * 32 + 2 * 8, 32)  # image, map and mask
 
 
 def test_the_tutorial_shows_the_example_plugin() -> None:

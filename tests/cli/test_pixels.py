@@ -243,6 +243,8 @@ def test_what_is_odd_about_a_folder_is_one_line_each_and_nothing_is_lost(odd: Pa
     rows = list(csv.DictReader(io.StringIO(scored.stdout)))
     assert len(rows) == 23 + 12
     assert [Path(row["path"]).name for row in rows if row["error"]] == ["broken.png"]
+    with Image.open(odd / "maps" / "Spot_03.png") as picture:
+        assert picture.size == (3 * 96 + 2 * 8, 64)  # with its JPEG mask
     with Image.open(odd / "maps" / "good_huge.png") as picture:
         assert picture.size == (2 * 1024 + 8, 1024)
 
