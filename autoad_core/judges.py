@@ -100,6 +100,8 @@ class ImageJudge:
 class PixelJudge:
     """Of score maps, against the masks at their own size; RPRO's threshold comes from the normal images of validation.
 
+    The reward leaves out the types of anomaly that validation does not know.
+
     Attributes:
         split, sample: See `Judge`.
         pixels: Its metric is the reward.
@@ -116,7 +118,7 @@ class PixelJudge:
         shown = contestant.score(self.split.validation.images)
         threshold = self._threshold(shown, self.split.validation)
         every = {"validation": shown, "test": contestant.score(self.split.test.images)}
-        figures = {name: self._figures(maps, self._truths[name], threshold) for name, maps in every.items()}
+        figures = {name: self._figures(maps, name, threshold) for name, maps in every.items()}
         return {"name": contestant.name, **figures, **contestant.more}
 
     def value(self, scores: Floats) -> float:
@@ -125,14 +127,28 @@ class PixelJudge:
         return pixel_metrics.figures(list(scores), self._truths["sample"], threshold)[self.pixels.metric]
 
     @cached_property
+    def _parts(self) -> dict[str, Part]:
+        return {"validation": self.split.validation, "test": self.split.test, "sample": self.sample}
+
+    @cached_property
     def _truths(self) -> dict[str, tuple[Truth, ...]]:
-        parts = {"validation": self.split.validation, "test": self.split.test, "sample": self.sample}
-        return {name: part.truths() for name, part in parts.items()}
+        return {name: part.truths() for name, part in self._parts.items()}
 
     def _threshold(self, maps: Floats, part: Part) -> float:
         return pixel_metrics.area_threshold(list(maps[part.groups == 0]), self.pixels.area)
 
-    def _figures(self, maps: Floats, truths: Sequence[Truth], threshold: float) -> Row:
-        found = pixel_metrics.intervals(list(maps), truths, threshold, seed=self.seed)
-        metrics = {name: asdict(interval) for name, interval in found.items()}
-        return {"reward": metrics[self.pixels.metric], "sets": {}, "metrics": metrics}
+    def _figures(self, maps: Floats, name: str, threshold: float) -> Row:
+        groups, truths = self._parts[name].groups, self._truths[name]
+        searched = set(self.split.validation.groups.tolist())
+
+        def among(wanted: set[int]) -> dict[str, Any]:
+            rows = np.flatnonzero(np.isin(groups, list(wanted | {0})))
+            chosen = [truths[i] for i in rows]
+            found = pixel_metrics.intervals(list(maps[rows]), chosen, threshold, seed=self.seed)
+            return {metric: asdict(interval) for metric, interval in found.items()}
+
+        defective = {int(g) for g, truth in zip(groups, truths, strict=True) if g and truth.regions}
+        metrics = among(set(groups.tolist()))
+        of_searched = metrics if defective <= searched else among(defective & searched)
+        sets = {self.split.groups[g - 1]: among({g})[self.pixels.metric] for g in sorted(defective)}
+        return {"reward": of_searched[self.pixels.metric], "sets": sets, "metrics": metrics}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,6 +26,7 @@ def simple_maps(
     own: Sequence[str],
     scores: Mapping[str, tuple[str, ...]],
     smoothings: Sequence[float],
+    threads: int = 1,
 ) -> list[Contestant]:
     """PCA under the same scores as the searched models, nearest neighbours, mean pixel, and no model at all: the centre.
 
@@ -34,6 +36,7 @@ def simple_maps(
         own: Ids of the distances that a child of this search may have: PCA's ``own`` score is the best of them.
         scores: Definitions, resolved.
         smoothings: Sigmas to choose from.
+        threads: At work at once; the result does not depend on them.
     """
     train = judge.split.train.images
 
@@ -47,7 +50,7 @@ def simple_maps(
         return np.broadcast_to(nearness, (len(images), *nearness.shape))
 
     return [
-        _best_pca(judge, distances, _definitions(scores, own)),
+        _best_pca(judge, distances, _definitions(scores, own), threads),
         _best_neighbours(judge, smoothings),
         Contestant(BRIGHTNESS, brightness, {"score": ""}),
         Contestant("centre of the image", centre, {"score": ""}),
@@ -91,19 +94,21 @@ def _best_pca(
     judge: Judge,
     distances: Mapping[str, Distance],
     definitions: Mapping[str, tuple[str, ...]],
+    threads: int,
 ) -> Contestant:
     train = judge.split.train.images
-    best: tuple[float, Contestant] | None = None
-    for size, pca in baselines.Pca.fit(train).sizes().items():
+
+    def best_of(size: int, pca: baselines.Pca) -> tuple[float, Contestant]:
         model = _PcaMaps.of(pca, distances, train)
         raw = model.terms(judge.sample.images)
-        for label, names in definitions.items():
-            value = judge.value(model.standard.score(raw, names))
-            if best is None or value > best[0]:
-                more = {"score": f"{label}, {size} components"}
-                best = (value, Contestant("PCA", partial(model.score, names), more))
-    assert best is not None  # there is always a size and a score
-    return best[1]
+        values = {k: judge.value(model.standard.score(raw, names)) for k, names in definitions.items()}
+        label = max(values, key=lambda k: values[k])
+        more = {"score": f"{label}, {size} components"}
+        return values[label], Contestant("PCA", partial(model.score, definitions[label]), more)
+
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(best_of, *zip(*baselines.Pca.fit(train).sizes().items(), strict=True)))
+    return max(found, key=lambda pair: pair[0])[1]
 
 
 def _best_neighbours(judge: Judge, smoothings: Sequence[float]) -> Contestant:

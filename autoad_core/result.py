@@ -44,17 +44,18 @@ def compare(
     judge: Judge = ImageJudge(split, sample, config.reward.aggregate, config.seed)
     if experiment.pixels:
         judge = PixelJudge(split, sample, experiment.pixels, config.seed)
+    threads = config.workers or available_cores()
     probe = _detector(experiment, Spec.from_values(experiment.space.decode(tuple(records[0]["arch"]))), 0)
     own = [str(option) for option in experiment.space.choices[1].options]
     others = [_random_contestant(opened, experiment, at_random)] if at_random else []
     if experiment.pixels:
-        smoothings = experiment.config.reward.smoothing
-        others += simple_maps(judge, probe.distances, own, experiment.scores, smoothings)
+        smoothings = config.reward.smoothing
+        others += simple_maps(judge, probe.distances, own, experiment.scores, smoothings, threads)
     else:
         others += simple_methods(judge, probe.distances, own, experiment.scores)
     others += [_untrained(experiment, finalists[0])] if finalists else []
     found = [_found_contestant(opened, experiment, record) for record in finalists]
-    every = rows(judge, [*found, *others], config.workers or available_cores())
+    every = rows(judge, [*found, *others], threads)
     models, simpler = every[: len(found)], every[len(found) :]
     for record, row in zip(finalists, models, strict=True):
         _keep(opened, experiment, record, row)

@@ -88,6 +88,7 @@ def html(run: Run) -> str:
         result=result,
         best=best,
         metric=metric,
+        set_metric=METRICS.get(result.get("metric", ""), "AUROC"),
         columns=[k for k in METRICS if k != "mean"] if pixel else ["auroc"],
         titles={**METRICS, "auroc": "AUROC, all anomalies together"},
         rows=[*result["models"], *result.get("refined", ()), *result["baselines"]],

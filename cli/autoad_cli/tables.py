@@ -82,8 +82,9 @@ def print_result(result: dict[str, Any], folder: Path) -> None:
         out.print(f"{row['name']}, test: {told}", highlight=False, markup=False, soft_wrap=True)
     if best and len(result["groups"]) > 1 and best["test"]["sets"]:
         sets = [f"{name} {interval(figure)}" for name, figure in best["test"]["sets"].items()]
+        name = METRICS.get(result.get("metric", ""), "AUROC")
         out.print(
-            f"\n{best['name']}, test AUROC by set: {'; '.join(sets)}",
+            f"\n{best['name']}, test {name} by set: {'; '.join(sets)}",
             highlight=False,
             markup=False,
             soft_wrap=True,

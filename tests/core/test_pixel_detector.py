@@ -421,6 +421,31 @@ def test_a_row_is_judged_on_masks_and_by_the_threshold_of_validation(judge: Pixe
     assert judge.value(score(judge.sample.images)) == row["validation"]["reward"]["value"]
 
 
+def test_types_that_only_the_test_knows_stand_by_themselves() -> None:
+    """The reward is that of the types that validation has; each type has its own figure."""
+    shown, hidden = part(10, 8, 1), part(12, 6, 7)
+    held = Part(hidden.images, np.where(np.arange(18) >= 15, 2, hidden.groups), hidden.masks)
+    train = Part(pictures(40).numpy(), np.zeros(40, np.int64))
+    judge = PixelJudge(Split(("spot", "held out"), train, shown, held), shown, PIXELS, 0)
+
+    def score(images: Any) -> Any:
+        return np.abs(images[:, 0] - train.images.mean((0, 1)))
+
+    row = judge.row(Contestant("by hand", score, {}))["test"]
+    truths = hidden.truths()
+    for name, rows in (
+        ("reward", range(15)),
+        ("held out", [*range(12), *range(15, 18)]),
+        ("metrics", range(18)),
+    ):
+        chosen = [score(hidden.images)[i] for i in rows]
+        expected = pixel_metrics.summary(chosen, [truths[i] for i in rows])["au_pro"]
+        found = {"metrics": row["metrics"]["au_pro"], "reward": row["reward"], **row["sets"]}[name]
+        assert found["value"] == pytest.approx(expected)
+        assert found["low"] <= expected <= found["high"]
+    assert row["sets"]["spot"] == row["reward"]
+
+
 def test_the_simple_methods_have_maps(judge: PixelJudge) -> None:
     made = trained()
     found = simple_maps(judge, made.distances, ["autoad/l1", "autoad/ssim"], SCORES, [0.5, 1.5])
