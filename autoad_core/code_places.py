@@ -6,7 +6,8 @@ is the Mahalanobis distance. It is for objects that always lie alike, and notice
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from itertools import chain
 from math import ceil
 
 import torch
@@ -19,6 +20,7 @@ POSITIONS = 32  # down and across at most; a larger code is averaged
 CHANNELS = 32  # at most; of a code with more, so many random directions are kept
 _SHRINK = 0.05  # share of the covariance of all positions
 _RIDGE = 1e-3  # of the mean variance, added to each
+_QUIET = 0.03  # of a lively channel's deviation: what a quieter one is divided by, for it must not decide
 
 
 class CodePlaces(nn.Module):
@@ -42,16 +44,21 @@ class CodePlaces(nn.Module):
         self.register_buffer("mean", torch.zeros(places, kept))
         self.register_buffer("whitening", torch.eye(kept).repeat(places, 1, 1))
 
-    def fit(self, codes: Callable[[], Iterable[Tensor]]) -> None:
-        """Fit on the codes (B, C, h, w) of training images, batch by batch: gone through once, the first of them twice."""
-        first = next(iter(codes())).float()
-        self.directions.copy_(_directions(first, self.directions.shape[1]))
+    def fit(self, codes: Iterable[Tensor], some: Tensor) -> None:
+        """Fit on codes of training images.
+
+        Args:
+            codes: (B, C, h, w), batch by batch.
+            some: (n, C) of them, from all over the images.
+        """
+        self.directions.copy_(_directions(some, self.directions.shape[1]))
+        batches = iter(codes)
+        first = next(batches)
         count, total = 0, torch.zeros_like(self.mean, dtype=torch.float64)
         squares = torch.zeros_like(self.whitening, dtype=torch.float64)
-        start = self._vectors(
-            first[:1]
-        ).double()  # squares of differences from it are small where codes are large
-        for batch in codes():
+        # Squares of differences from the first image's are small where codes are large.
+        start = self._vectors(first[:1]).double()
+        for batch in chain([first], batches):
             differences = self._vectors(batch).double() - start  # (places, B, c)
             total += differences.sum(1)
             squares += differences.transpose(1, 2) @ differences
@@ -60,11 +67,10 @@ class CodePlaces(nn.Module):
         own = squares / count - mean[:, :, None] * mean[:, None, :]
         shared = own.mean(0)
         ridge = _RIDGE * shared.diagonal().mean() + 1e-12
-        covariance = (1 - _SHRINK) * own + _SHRINK * shared + ridge * torch.eye(len(shared))
-        identity = torch.eye(len(shared), dtype=torch.float64).expand_as(covariance)
-        factor = torch.linalg.cholesky(covariance)
+        identity = torch.eye(len(shared), dtype=torch.float64)
+        factor = torch.linalg.cholesky((1 - _SHRINK) * own + _SHRINK * shared + ridge * identity)
         self.mean.copy_(mean + start[:, 0])
-        self.whitening.copy_(torch.linalg.solve_triangular(factor, identity, upper=False))
+        self.whitening.copy_(torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False))
 
     def forward(self, code: Tensor, stride: Size) -> Tensor:
         """Distances (B, H, W) float32 >= 0 of codes (B, C, h, w) each position of which stands for ``stride`` pixels.
@@ -88,11 +94,12 @@ class CodePlaces(nn.Module):
 
 
 def _directions(codes: Tensor, kept: int) -> Tensor:
-    """(C, kept): the channels themselves, or random directions among channels scaled to a deviation of 1."""
+    """(C, kept) for codes (n, C): the channels themselves, or random directions among channels scaled to a deviation of 1."""
     channels = codes.shape[1]
     if kept == channels:
         return torch.eye(channels)
     drawn = torch.randn(channels, kept, generator=torch.Generator().manual_seed(0))
-    deviation = codes.transpose(0, 1).flatten(1).std(1)
+    deviation = codes.double().std(0, correction=0)
+    least = _QUIET * float(deviation.quantile(0.9)) + 1e-12  # though most be silent, or one in larger units
     orthonormal: Tensor = torch.linalg.qr(drawn).Q
-    return orthonormal / deviation.clamp(min=1e-6 * float(deviation.max()) + 1e-12)[:, None]
+    return orthonormal / deviation.clamp(min=least).float()[:, None]

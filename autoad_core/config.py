@@ -218,7 +218,8 @@ class Reward(_Model):
     smoothing: tuple[Annotated[Real, Field(ge=0, le=100)], ...] = Field(
         (4.0, 8.0),
         min_length=1,
-        description="At level `pixel`: sigma in pixels of the Gaussian that maps are smoothed with, the best of several.",
+        description="At level `pixel`: sigma of the Gaussian that maps are smoothed with, 0 to 100 pixels. Of several, every "
+        "score is tried under each, with `~4` behind its name.",
     )
     area: Real = Field(
         0.001,
@@ -301,6 +302,7 @@ class Config(_Model):
     )
     refine: tuple[Ref, ...] = Field(
         (),
+        max_length=8,
         description="At level `pixel`: refinements that the maps of the models found go through, one after the other, such as "
         "`[saliency, grad-cam]`. They do not take part in the search; the table has the best model with and without them.",
     )

@@ -156,8 +156,12 @@ class Detector(nn.Module):
                 rows[HYPOTHESIS].append(self.hypothesis.score(self.seen(batch)))
         return {name: torch.cat(parts).numpy().astype(np.float32) for name, parts in rows.items()}
 
-    def calibrate(self, images: Tensor) -> None:
-        """Fix the scales of the terms on training images (n, C, H, W), the first `CALIBRATION_IMAGES` of them."""
+    def calibrate(self, images: Tensor, codes: Tensor) -> None:
+        """Fix the scales of the terms on training images (n, C, H, W), the first `CALIBRATION_IMAGES` of them.
+
+        Args:
+            codes: What the hypothesis got of them, or of some.
+        """
         raw = self.raw_terms(images[:CALIBRATION_IMAGES])
         self.scales = {name: Scale.of(values) for name, values in raw.items()}
 

@@ -12,7 +12,7 @@ import torch
 
 from autoad_core.assemble import LayerOptions, assemble, component_ids, single_point
 from autoad_core.component import Kind
-from autoad_core.config import Config, budget, images_shown
+from autoad_core.config import Config, Ref, budget, images_shown
 from autoad_core.detector import HYPOTHESIS, OWN_DISTANCE
 from autoad_core.discovery import Plugins
 from autoad_core.errors import ConfigError, at
@@ -21,6 +21,7 @@ from autoad_core.model import bfloat16_is_fast
 from autoad_core.pixel_detector import CODE, Pixels
 from autoad_core.protocols import Refinement
 from autoad_core.refine import chain_of
+from autoad_core.refine import resolved as resolved_refs
 from autoad_core.registry import Registry
 from autoad_core.score_maps import PLACE, SMOOTHED, smoothed
 from autoad_core.space import Space
@@ -46,6 +47,7 @@ class Experiment:
     bfloat16: bool
     builtin_only: bool
     resolved: Mapping[str, Any]
+    refine: tuple[Ref, ...] = ()
     refinements: tuple[Refinement, ...] = ()
 
     @property
@@ -94,9 +96,9 @@ def prepare(
         bfloat16 = precision == "bfloat16" or (precision == "auto" and bfloat16_is_fast())
     used = {str(o) for c in space.choices for o in c.options if isinstance(o, str)} | set(distances)
     with at("refine"):
-        refinements = chain_of(registry, config.refine)
-        refined_by = {registry.get(Kind.REFINEMENT, ref.name).id for ref in config.refine}
-    ids = {part for option in used for part in option.split("+")} | {controller} | refined_by
+        refine = resolved_refs(registry, config.refine)
+        refinements = chain_of(registry, refine)
+    ids = {part for option in used for part in option.split("+")} | {controller, *(r.name for r in refine)}
     versions = {e.id: e.origin.version for e in registry if e.id in ids}
     resolved = {
         "components": dict(sorted(versions.items())),
@@ -119,6 +121,7 @@ def prepare(
         bfloat16,
         builtin_only,
         resolved,
+        refine,
         refinements,
     )
 

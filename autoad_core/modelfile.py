@@ -33,13 +33,14 @@ from autoad_core.geometry import Shape, measure
 from autoad_core.pictures import Look
 from autoad_core.pixel_detector import PixelDetector, Pixels, build
 from autoad_core.protocols import Refinement
-from autoad_core.refine import LEVEL_RATE, chain_of, refined
+from autoad_core.refine import LEVEL_RATE, chain_of, refined, resolved
 from autoad_core.registry import Registry
 from autoad_core.score_maps import sigma_of, terms_in
 from autoad_core.spec import Spec
 from autoad_core.thresholds import Usual
 
-FORMAT = 2
+FORMAT = 3
+MAX_REFINEMENTS = 8
 MAX_JSON_BYTES = 4_000_000
 MAX_WEIGHT_BYTES = 2**31
 MAX_IMAGE_NUMBERS = 2**26
@@ -74,6 +75,10 @@ class Model:
 
     def _scored(self, images: torch.Tensor, score: str) -> Floats:
         found = self.detector.score(self.detector.raw_terms(images), self.scores[score])
+        if not np.isfinite(found).all():
+            raise ModelError(
+                "scores that are not finite: the model is damaged, or was never any good; train it again"
+            )
         if not self.chain:
             return found
         return refined(self.chain, images.numpy(), found, Look.of(self.usual[score], LEVEL_RATE))
@@ -92,13 +97,16 @@ def refining(model: Model, registry: Registry, refine: Sequence[Ref]) -> Model:
     """The model with these refinements at work; with none of them, its maps are raw.
 
     Raises:
-        ModelError: It makes no maps.
+        ModelError: It makes no maps, or knows no normal images.
         UnknownName, BrokenComponent, ConfigError, DataError: A refinement that is not there, or that lacks something.
     """
-    if refine and not (model.usual and all(usual.pixels for usual in model.usual.values())):
+    if refine and not isinstance(model.detector, PixelDetector):
         raise ModelError("refine: this model scores whole images, so it has no maps to refine")
-    usual = model.usual_refined if tuple(refine) == model.refine else {}
-    return replace(model, refine=tuple(refine), usual_refined=usual, chain=chain_of(registry, refine))
+    if refine and not model.usual:
+        raise ModelError("refine: this model knows no normal images, since its search has not ended")
+    refs = resolved(registry, refine)
+    usual = model.usual_refined if refs == model.refine else {}
+    return replace(model, refine=refs, usual_refined=usual, chain=chain_of(registry, refs))
 
 
 def write_json(path: Path, value: Any, *, sync: bool = True) -> None:
@@ -209,6 +217,10 @@ def load(folder: Path, registry: Registry) -> Model:
             {str(k): Usual.from_json(v) for k, v in calibration[key].items()} for key in ("usual", "refined")
         )
         refine = tuple(Ref.model_validate(ref) for ref in description["refine"])
+        if len(refine) > MAX_REFINEMENTS:
+            raise ValueError(f"{len(refine)} refinements")
+        if set(usual) not in (set(), set(scores)) or not set(after) <= set(usual):
+            raise ValueError("what is usual does not fit the scores")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, SpaceError) as error:
         raise ModelError(
             f"{folder}: spec.json or calibration.json is damaged ({error}); restore it"
@@ -279,4 +291,6 @@ def _load_weights(detector: Detector, path: Path) -> None:
         raise ModelError(f"{path}: does not fit spec.json: {wrong[0]!r} is {tensors[wrong[0]].dtype}")
     if not all(torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point()):
         raise ModelError(f"{path}: holds numbers that are not finite")
+    if isinstance(detector, PixelDetector) and not (tensors["places"][:, 1] > 0).all():
+        raise ModelError(f"{path}: a deviation at a place is not positive")
     detector.load_state_dict(tensors)

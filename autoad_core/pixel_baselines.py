@@ -30,6 +30,8 @@ def simple_maps(
 ) -> list[Contestant]:
     """PCA under the same scores as the searched models, nearest neighbours, mean pixel, and no model at all: the centre.
 
+    PCA has no code at places, and so not the score that is made of it.
+
     Args:
         judge: Its sample chooses PCA's components and score, and how the maps of nearest neighbours are smoothed.
         distances: By id: all that the scores need.

@@ -117,13 +117,16 @@ class PixelDetector(Detector):
                 yield maps
 
     def raw_terms(self, images: Tensor) -> Terms:
-        """Every term of (n, C, H, W) images, (n, H, W) float32 each, in one pass."""
+        """Every term of (n, C, H, W) images, (n, H, W) float32 each, in one pass; see `term_maps`."""
         every = list(self.term_maps(images))
         return {k: torch.cat([maps[k] for maps in every]).numpy().astype(np.float32) for k in every[0]}
 
-    def calibrate(self, images: Tensor) -> None:
-        """Fix the standard of the terms on training images (n, C, H, W), as many as have `CALIBRATION_PIXELS`."""
-        self.code_places.fit(lambda: self.code_batches(images[:CALIBRATION_CODES]))
+    def calibrate(self, images: Tensor, codes: Tensor) -> None:
+        """Fix what is usual of the code, on `CALIBRATION_CODES` training images (n, C, H, W) at most, and of the terms.
+
+        Of the terms on as many as have `CALIBRATION_PIXELS`.
+        """
+        self.code_places.fit(self.code_batches(images[:CALIBRATION_CODES]), codes)
         few = max(2, CALIBRATION_PIXELS // (self.shape[1] * self.shape[2]))
         standard = Standard.of(self.term_maps(images[:few]))
         self.scales = dict(standard.scales)

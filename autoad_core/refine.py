@@ -18,6 +18,15 @@ from autoad_core.registry import Registry
 LEVEL_RATE = 0.001  # share of the pixels of normal images that lie above level 1
 
 
+def resolved(registry: Registry, refs: Sequence[Ref]) -> tuple[Ref, ...]:
+    """The same refinements by their full ids.
+
+    Raises:
+        UnknownName, AmbiguousName: One that is not there.
+    """
+    return tuple(Ref(name=registry.get(Kind.REFINEMENT, r.name).id, params=r.params) for r in refs)
+
+
 def chain_of(registry: Registry, refs: Sequence[Ref]) -> tuple[Refinement, ...]:
     """The refinements that are named, ready to work.
 

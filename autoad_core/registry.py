@@ -78,7 +78,7 @@ class Entry:
             raise ConfigError(f"{self.kind} {self.id!r}: {error}; its params: {takes or 'none'}") from error
         try:
             return factory(**context, **params)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             if not params:
                 raise
             raise ConfigError(f"{self.kind} {self.id!r}: {error}") from error

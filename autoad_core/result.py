@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from typing import Any
 
@@ -66,7 +65,7 @@ def compare(
         best = _with_refinements(opened, experiment, models[0]["id"])
         shown = cases.draw(best, split, opened.cases)
         if best.chain:
-            by = ", ".join(ref.name for ref in best.refine)
+            by = ", ".join(ref.name.rpartition("/")[2] for ref in best.refine)
             refined = [judge.row(trained(f"{models[0]['name']}, refined by {by}", best, {}))]
     statuses = [r["status"] if r["cached"] is None else "cached" for r in records]
     return {
@@ -87,27 +86,18 @@ def compare(
 def _keep(opened: Run, experiment: Experiment, record: Record, row: Row) -> None:
     """Put a model, its figures and what is usual of its scores where they stay."""
     target = opened.models / f"{record['id']:04d}"
-    target.parent.mkdir(exist_ok=True)
-    if target.exists():
-        shutil.rmtree(target)
-    target.mkdir()
-    for file in (opened.candidates / str(record["id"])).iterdir():
-        shutil.copyfile(file, target / file.name)
-    model = replace(modelfile.load(target, experiment.registry), refine=experiment.config.refine)
-    model = replace(model, usual=_usual(model, experiment))
-    if model.refine:
-        after = replace(model, chain=experiment.refinements)
-        model = replace(model, usual_refined=_usual(after, experiment))
-    modelfile.save(model, target, experiment.resolved["components"])
-    modelfile.write_json(target / "metrics.json", row)
-
-
-def _usual(model: Model, experiment: Experiment) -> dict[str, Usual]:
-    """What normal validation images have of each score."""
+    model = modelfile.load(opened.candidates / str(record["id"]), experiment.registry)
     shown = experiment.split.validation
     normal = torch.from_numpy(shown.images[shown.groups == 0])
     area = experiment.pixels.area if experiment.pixels else 1
-    return {name: Usual.of(model(normal, name), area) for name in model.scores}
+    raw = model.detector.raw_terms(normal)
+    usual = {name: Usual.of(model.detector.score(raw, terms), area) for name, terms in model.scores.items()}
+    model = replace(model, usual=usual, refine=experiment.refine)
+    if model.refine:  # which takes long, so that of the other scores nothing is known after it
+        after = replace(model, chain=experiment.refinements)
+        model = replace(model, usual_refined={model.score: Usual.of(after(normal), area)})
+    modelfile.save(model, target, experiment.resolved["components"])
+    modelfile.write_json(target / "metrics.json", row)
 
 
 def _with_refinements(opened: Run, experiment: Experiment, number: int) -> Model:

@@ -311,6 +311,11 @@ def with_masks(split: Split) -> Split:
         return part.take(having)
 
     validation, test = kept(split.validation, "validation"), kept(split.test, "test")
+    if not np.isin(test.groups, validation.groups[validation.groups > 0]).any():
+        raise DataError(
+            "no anomaly for test with a mask is of a type that validation knows, so the search could not be tested; "
+            "add masks, or name fewer types in data.held_out"
+        )
     left_out = len(split.validation) + len(split.test) - len(validation) - len(test)
     note = f"{left_out} anomalous images without a mask are left out, since pixels are scored"
     notes = (*split.notes, note) if left_out else split.notes

@@ -64,7 +64,7 @@ def settle(detector: Detector, images: Tensor, *, start: bool = False) -> None:
         return
     with torch.no_grad():
         detector.hypothesis.finish(codes)
-    detector.calibrate(images)
+    detector.calibrate(images, codes)
 
 
 def few(rows: Tensor, most: int) -> Tensor:

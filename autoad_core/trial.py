@@ -31,7 +31,7 @@ from autoad_core.training import TrainingFailed, fit, seed_everything, settle
 # In torch's RuntimeErrors; oneDNN says no more than that it could not create a primitive or a memory object.
 OUT_OF_MEMORY = ("allocate memory", "could not create a", "bad_alloc")
 UNTRAINED_IMAGES = 256  # of training, and of each validation group, for the check against the untrained net
-UNTRAINED_LARGE = 16  # the same at pixel level
+UNTRAINED_LARGE = 16  # of each validation group, at pixel level
 
 
 TRUTH = tuple(f.name for f in fields(Truth))  # each a file of the validation images
@@ -183,7 +183,7 @@ def _train_and_score(
         "score": score,
         "validation": validation,
         "terms": {name: asdict(scale) for name, scale in detector.scales.items()},
-        "warnings": _warnings(task, job, registry, detector, score, raw, images),
+        "warnings": _warnings(task, job, registry, detector, score, raw, images, train),
         "parameters": parameters(detector),
     }
 
@@ -226,11 +226,13 @@ def evaluate(
     return found
 
 
-def _untrained_value(task: Task, job: Job, images: Images, registry: Registry, score: str) -> float:
-    """What a score of the same net is worth before its first step, on few images."""
+def _untrained_value(
+    task: Task, job: Job, images: Images, train: Tensor, registry: Registry, score: str
+) -> float:
+    """What a score of the same net is worth before its first step, on few images; ``train`` says what is usual."""
     detector = _build(task, job, registry)
-    settle(detector, images.train[: task.few], start=True)
-    settle(detector, images.train[: task.few])
+    settle(detector, train, start=True)
+    settle(detector, train)
     few = images.some(_few(images.groups, task.few))
     raw = detector.raw_terms(few.validation)
     if not _finite(raw):
@@ -248,7 +250,14 @@ def _few(groups: Ints, most: int) -> Ints:
 
 
 def _warnings(
-    task: Task, job: Job, registry: Registry, detector: Detector, score: str, raw: Terms, images: Images
+    task: Task,
+    job: Job,
+    registry: Registry,
+    detector: Detector,
+    score: str,
+    raw: Terms,
+    images: Images,
+    train: Tensor,
 ) -> list[str]:
     """What makes a result mean little, in words."""
     found = []
@@ -258,7 +267,9 @@ def _warnings(
     few = _few(images.groups, task.few)
     same = {k: v[few] for k, v in raw.items()}  # on the same images as the untrained net
     trained = evaluate(detector, same, images.some(few), task, score)[score]["value"]
-    untrained = _untrained_value(task, job, images, registry, score)
+    # A Gaussian at each place needs all the images that the trained net had, or it is worse for want of them.
+    usual = train if task.pixels else train[:UNTRAINED_IMAGES]
+    untrained = _untrained_value(task, job, images, usual, registry, score)
     if trained <= untrained:
         metric = task.pixels.metric if task.pixels else "AUROC"
         found.append(

@@ -44,6 +44,9 @@ class Heatmaps:
         except OSError as error:
             raise ConfigError(f"--heatmaps: {folder}: {trouble(error)}") from error
         _, promised = usual.pixel_threshold(rate)
+        if model.expected(score) is None:
+            note = "contours are at the level of maps before refinement, for of refined ones no good images are known"
+            return cls(folder, Look.of(usual, rate), note)
         note = "" if promised else (
             f"contours enclose {rate:g} of the pixels of the {len(usual.scores)} normal validation images; so few can promise "
             "nothing about the pixels of new ones"
@@ -86,7 +89,8 @@ def known_mask(path: Path) -> Bools | None:
 
     above = path.parent.parent
     masks = (above.parent if above.name == "test" else above) / "ground_truth" / path.parent.name
-    for name in (f"{path.stem}{mark}{ending}" for mark in ("_mask", "") for ending in EXTENSIONS):
+    endings = (*EXTENSIONS, *(ending.upper() for ending in EXTENSIONS))
+    for name in (f"{path.stem}{mark}{ending}" for mark in ("_mask", "") for ending in endings):
         if (masks / name).is_file():
             try:
                 return read_mask(masks / name)

@@ -214,6 +214,7 @@ def _write(file: IO[str], rows: Iterator[dict[str, Any]], *, as_json: bool) -> N
 )
 @click.option("--normal", multiple=True, help="Normal classes; `good`, or the first class, by default.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the data sets; or AUTOAD_DATA.")
+@click.option("--refine", metavar="NAME,...", help="As for autoad predict.")
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
@@ -229,6 +230,7 @@ def evaluate(
     dataset: str,
     normal: tuple[str, ...],
     data_root: Path | None,
+    refine: str | None,
     limit: int,
     as_json: bool,
 ) -> None:
@@ -244,7 +246,7 @@ def evaluate(
     from autoad_core.metrics import intervals
     from autoad_core.split import open_dataset
 
-    loaded = load_model(context, model)
+    loaded = load_model(context, model, refine)
     ref = Ref.model_validate(options.dataset_ref(dataset))
     root = options.data_root(data_root)
     data = open_dataset(context.plugins.registry, ref, root=root, shape=loaded.detector.shape, seed=0)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_MOST_ITERATIONS = 100
 _SHARE = 1e-6  # least probability: keeps energies finite
 
 
@@ -18,10 +19,10 @@ class DenseCrf:
         steepness: Of that curve.
         smoothness, reach: Weight of the Gaussian term, and its sigma in pixels.
         edges, edge_reach, colour: Weight of the bilateral term, its sigma in pixels, and in levels of 0 to 255.
-        iterations: Of the mean field.
+        iterations: Of the mean field, at most 100.
 
     Raises:
-        ValueError: A parameter that is not positive.
+        ValueError: A parameter that is not positive, or too many iterations.
     """
 
     def __init__(
@@ -38,6 +39,8 @@ class DenseCrf:
         given = {k: v for k, v in locals().items() if k != "self"}
         if wrong := [k for k, v in given.items() if not (isinstance(v, int | float) and v > 0)]:
             raise ValueError(f"{wrong[0]} must be positive, got {given[wrong[0]]!r}")
+        if iterations > _MOST_ITERATIONS:
+            raise ValueError(f"iterations must be at most {_MOST_ITERATIONS}, got {iterations}")
         self._steepness, self._iterations = steepness, int(iterations)
         self._smoothness, self._reach = smoothness, reach
         self._edges, self._edge_reach, self._colour = edges, edge_reach, colour

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -25,10 +23,7 @@ def codes(count: int, channels: int, size: tuple[int, int], seed: int = 0) -> Te
 def fitted(train: Tensor, batch: int = 7) -> CodePlaces:
     made = CodePlaces(train.shape[1], (train.shape[2], train.shape[3]))
 
-    def batches() -> Iterator[Tensor]:
-        yield from train.split(batch)
-
-    made.fit(batches)
+    made.fit(iter(train.split(batch)), train.permute(0, 2, 3, 1).flatten(0, 2))
     return made
 
 
@@ -47,8 +42,10 @@ def test_distances_are_those_of_mahalanobis_at_each_place() -> None:
         assert float(found[n, y, x]) == pytest.approx(expected, rel=1e-3)
 
 
-def test_the_batches_do_not_matter() -> None:
-    train, new = codes(30, 5, (4, 4)), codes(3, 5, (4, 4), seed=1)
+@pytest.mark.parametrize("channels", [5, 40])
+def test_the_batches_do_not_matter(channels: int) -> None:
+    train, new = codes(30, channels, (4, 4)), codes(3, channels, (4, 4), seed=1)
+    train[:10, 2] = 7.0  # silent at first
     whole, parts = fitted(train, 30)(new, (2, 2)), fitted(train, 7)(new, (2, 2))
     torch.testing.assert_close(whole, parts, rtol=1e-3, atol=1e-3)
 
@@ -87,7 +84,20 @@ def test_codes_that_say_nothing_give_finite_distances(channels: int) -> None:
     train = codes(10, channels, (3, 3))
     train[:, 1] = 5  # a channel that never varies
     assert torch.isfinite(fitted(train)(codes(2, channels, (3, 3), seed=1), (1, 1))).all()
+    large = codes(10, channels, (3, 3)) * 1e17
+    assert torch.isfinite(fitted(large)(large, (1, 1))).all()
     constant = torch.full((4, channels, 2, 2), 3.0)
     found = fitted(constant)
     assert (found(constant, (1, 1)) < 1e-2).all()
     assert torch.isfinite(found(constant + 1, (1, 1))).all()
+
+
+def test_a_channel_that_was_silent_does_not_drown_the_others() -> None:
+    """What it says for once weighs no more than what the others say."""
+    train, normal, defect = (codes(n, 40, (2, 2), seed=i) for i, n in enumerate((200, 40, 40)))
+    for part in (train, normal, defect):
+        part[:, 3] = 0.0
+    normal[:20, 3] = 0.02 * float(train.std())
+    defect[:, 10:20] += 8 * train[:, 10:20].std((0, 2, 3), keepdim=True)[0]
+    found = fitted(train)
+    assert found(normal, (1, 1)).amax((1, 2)).max() < found(defect, (1, 1)).amax((1, 2)).min()

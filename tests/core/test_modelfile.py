@@ -124,7 +124,7 @@ def test_a_model_says_what_it_is(original: Path) -> None:
         "spec.json",
         "weights.safetensors",
     ]
-    assert found["format"] == modelfile.FORMAT == 2
+    assert found["format"] == modelfile.FORMAT == 3
     assert found["components"] == {"autoad/centroid": "0.1.0"}
     assert found["shape"] == [1, 8, 8]
     assert found["spec"]["hypothesis"] == "autoad/centroid"
@@ -176,11 +176,11 @@ def test_nothing_is_written_where_writing_fails(
 # Versions and components
 
 
-@pytest.mark.parametrize("version", [0, 1, 3, "2", None, [2], 2.5])
+@pytest.mark.parametrize("version", [0, 1, 2, "3", None, [3], 3.5])
 def test_a_model_of_another_version_says_so(folder: Path, version: Any) -> None:
     edit(folder / "spec.json", lambda d: d.update(format=version))
     with pytest.raises(
-        ModelError, match=r"model format .*, this version reads 2; train it again or use the version"
+        ModelError, match=r"model format .*, this version reads 3; train it again or use the version"
     ):
         load(folder, REGISTRY)
 
@@ -343,8 +343,13 @@ def test_own_choices_that_the_component_does_not_offer_are_refused(folder: Path)
         (lambda d: d.update(usual={"sum": {"scores": [1], "pixels": [1, 2], "connected": 1}}), "is damaged"),
         (lambda d: d.update(usual={"sum": {"scores": [1]}}), "is damaged"),
         (lambda d: d.update(usual={"sum": {"scores": [1], "pixels": [], "connected": 3}}), "is damaged"),
+        (lambda d: d.update(usual={"sum": {"scores": [1], "pixels": [], "connected": None}}), "does not fit"),
+        (
+            lambda d: d.update(refined={"sum": {"scores": [1], "pixels": [], "connected": None}}),
+            "does not fit",
+        ),
     ],
-    ids=range(20),
+    ids=range(22),
 )
 def test_a_damaged_calibration_is_refused(folder: Path, change: Callable[[Any], Any], match: str) -> None:
     edit(folder / "calibration.json", change)

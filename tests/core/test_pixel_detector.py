@@ -312,6 +312,8 @@ def test_a_model_of_pixels_gives_the_same_maps_after_saving_and_loading(tmp_path
         {"scores": {"own": ["hypothesis", "~-1"]}, "score": "own"},
         {"scores": {"own": ["~2"]}, "score": "own"},
         {"scores": {"own": ["~2", "hypothesis"]}, "score": "own"},
+        {"refine": [{"name": "dense-crf", "params": {}}] * 9},
+        {"refine": [{"no": "name"}]},
         {"pixels": {"patch": 24}},
         {"pixels": None},
         {"scores": {"own": ["nothing@place"]}, "score": "own"},
@@ -393,6 +395,26 @@ def test_a_trial_is_worth_what_its_maps_show(metric: str, tmp_path: Path) -> Non
     assert {k: v for k, v in twice.items() if k != "clock"} == {
         k: v for k, v in result.items() if k != "clock"
     }
+
+
+@pytest.mark.parametrize("scores", [{"place": ("code", "~2")}, {"own@place": SCORES["own@place"]}])
+def test_a_child_that_was_not_trained_is_told_so(scores: dict[str, tuple[str, ...]], tmp_path: Path) -> None:
+    made = task(tmp_path, scores=scores, train=Train(batch_size=8, epochs=1, learning_rate=1e-30))
+    spec = Spec("reconstruction", "l1", (layer(6, 3),)).resolve(REGISTRY)  # nothing but weights to be trained
+    result = run_trial(made, Job(0, spec, 1, 1.0), Images.open(tmp_path), REGISTRY, tmp_path / "m")
+    assert any("no better than the same net untrained" in warning for warning in result["warnings"])
+
+
+def test_scores_that_are_not_finite_are_not_given(tmp_path: Path) -> None:
+    made = trained()
+    made.code_places.whitening.fill_(1e38)
+    save(Model(made, SCORES, "place"), tmp_path / "m", {})
+    with pytest.raises(ModelError, match="scores that are not finite"):
+        load(tmp_path / "m", REGISTRY)(pictures(1))
+    made.places[:, 1] = 0
+    save(Model(made, SCORES, "place"), tmp_path / "m", {})
+    with pytest.raises(ModelError, match="a deviation at a place is not positive"):
+        load(tmp_path / "m", REGISTRY)
 
 
 # The table

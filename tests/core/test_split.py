@@ -5,6 +5,7 @@ The images of the fake data sets carry their own number in their first pixel, so
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -552,6 +553,13 @@ def test_anomalies_without_a_mask_are_left_out_where_pixels_are_scored() -> None
         with_masks(only)
     whole = split(anomalies=anomalies[:1])
     assert with_masks(whole).notes == whole.notes
+
+
+def test_a_test_without_masks_of_the_searched_types_is_refused() -> None:
+    made = split(anomalies=[ref("stains", first=1000, masked=True, sizes={"ok": [0], "any": [50]})])
+    others = replace(made.test, groups=2 * made.test.groups)
+    with pytest.raises(DataError, match="is of a type that validation knows"):
+        with_masks(replace(made, groups=("stains", "cracks"), test=others))
 
 
 # Notes

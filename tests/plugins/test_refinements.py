@@ -193,6 +193,12 @@ def test_parameters_of_the_field_are_checked(name: str) -> None:
             REGISTRY.get(Kind.REFINEMENT, "dense-crf").build({name: value})
 
 
+def test_a_field_does_not_iterate_for_ever() -> None:
+    for value in (101, float("inf")):
+        with pytest.raises(ConfigError, match="iterations must be at most 100"):
+            REGISTRY.get(Kind.REFINEMENT, "dense-crf").build({"iterations": value})
+
+
 # What is missing
 
 
