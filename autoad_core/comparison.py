@@ -143,7 +143,8 @@ def cautions(rows: Sequence[Row], models: Sequence[Row], split: Split) -> list[s
         )
     for row in rows:
         if row["validation"]["reward"]["value"] >= best["validation"]["reward"]["value"]:
-            found.append(f"{row['name']} is as good as the best model found on validation, and simpler")
+            simpler = "" if "spec" in row else ", and simpler"
+            found.append(f"{row['name']} is as good as the best model found on validation{simpler}")
     for row in rows:
         for part in ("validation", "test") if row["name"] == BRIGHTNESS else ():
             metrics = row[part]["metrics"]
