@@ -319,7 +319,7 @@ def test_a_reconstruction_like_the_mean_image_is_warned_of(run: Runner) -> None:
 def test_the_untrained_net_is_the_same_net_seed_for_seed(
     run: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The comparison builds it first, and the trained one then begins with the same weights."""
+    """The comparison builds it once more, with the weights that the trained one began with."""
     built = []
     real = trial_module._build
 
@@ -340,26 +340,27 @@ def test_the_untrained_net_is_fitted_as_the_trained_one_is(
     monkeypatch.setattr(trial_module, "UNTRAINED_IMAGES", 100)
     Recorder.calls.clear()
     run(job("recorder"))
-    assert Recorder.calls == [("start", 100), ("finish", 100), ("start", 150), ("finish", 150)]
+    assert Recorder.calls == [("start", 150), ("finish", 150), ("start", 100), ("finish", 100)]
 
 
 def test_trained_and_untrained_are_compared_on_the_same_images(
     run: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first of each group, so that a large validation costs nothing."""
+    """The first of each group, so that a large validation costs nothing; by the score that gave the reward."""
     monkeypatch.setattr(trial_module, "UNTRAINED_IMAGES", 15)
     seen = []
     real = trial_module.evaluate
 
-    def spy(detector: Any, raw: Any, few: Any, made: Task) -> Any:
-        seen.append((len(raw["autoad/l2"]), few.groups.tolist()))
-        return real(detector, raw, few, made)
+    def spy(detector: Any, raw: Any, few: Any, made: Task, only: str | None = None) -> Any:
+        seen.append((len(raw["autoad/l2"]), few.groups.tolist(), only))
+        return real(detector, raw, few, made, only)
 
     monkeypatch.setattr(trial_module, "evaluate", spy)
-    run(job())
-    few = (45, [0] * 15 + [1] * 15 + [2] * 15)
-    assert [seen[0], seen[2]] == [few, few]
-    assert seen[1][0] == len(images()[1])
+    score = run(job())["score"]
+    few = (45, [0] * 15 + [1] * 15 + [2] * 15, score)
+    assert seen[1:] == [few, few]
+    assert seen[0][0] == len(images()[1])
+    assert seen[0][2] is None
 
 
 # Failures
