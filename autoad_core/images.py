@@ -26,6 +26,7 @@ Shape = tuple[int, int, int]
 Size = tuple[int, int]  # height, width
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+MASKS = "ground_truth"  # folder in which masks lie
 MAX_BYTES = 512 * 2**20
 MAX_PIXELS = 100_000_000
 
@@ -38,7 +39,8 @@ def find_images(paths: Iterable[str | Path]) -> Iterator[Path]:
     """The images that files, folders and globs name, in the order given; folders recursively, sorted.
 
     A file that is named itself is taken whatever its name. Inside folders, and where a glob matches, hidden
-    files and files without an image's extension are passed over. A folder is listed as it is consumed.
+    files, files without an image's extension, and the masks in ``ground_truth`` are passed over. A folder is listed as it
+    is consumed.
 
     Raises:
         DataError: At once, for a path that does not exist or that holds no image.
@@ -72,7 +74,7 @@ def _named(path: str | Path) -> Iterator[Path]:
 
 def _walk(folder: Path) -> Iterator[Path]:
     for where, folders, files in os.walk(folder, onerror=_unlisted):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != MASKS)
         yield from (Path(where, name) for name in sorted(files) if _is_image(name))
 
 

@@ -17,7 +17,7 @@ from autoad_core.modelfile import Model
 from autoad_core.pixel_baselines import simple_maps
 from autoad_core.run import Record, Run
 from autoad_core.spec import Spec
-from autoad_core.split import check_apart, search_sample
+from autoad_core.split import Split, check_apart, search_sample
 from autoad_core.thresholds import Usual
 from autoad_core.training import seed_everything, settle
 from autoad_core.workers import available_cores
@@ -79,7 +79,7 @@ def compare(
         "groups": list(split.groups),
         "images": {p: _counted(getattr(split, p).groups) for p in ("train", "validation", "test")},
         "cases": shown,
-        "notes": [*split.notes, *cautions(simpler, models, split)],
+        "notes": [*split.notes, *_held_out(split), *cautions(simpler, models, split)],
     }
 
 
@@ -143,6 +143,15 @@ def _detector(experiment: Experiment, spec: Spec, seed: int) -> Detector:
         decoder=experiment.config.space.decoder,
         bfloat16=experiment.bfloat16,
     )
+
+
+def _held_out(split: Split) -> list[str]:
+    names = [split.groups[g - 1] for g in sorted({*split.test.groups} - {*split.validation.groups})]
+    if not names:
+        return []
+    return [
+        f"held out: {', '.join(names)}; the column `test` leaves them out, and what is said of the whole test has them"
+    ]
 
 
 def _counted(groups: Ints) -> dict[str, int]:

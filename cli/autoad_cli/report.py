@@ -22,9 +22,9 @@ COLOURS = {"search": "#1f5fa8", "random": "#b0570b"}
 TALL = 120  # of an image, in the diagram
 COLUMNS = {"image": 104, "encoder": 112, "code": 104, "decoder": 64}  # widths
 CASES = {
-    "clearest": "Clearest anomalies",
-    "missed": "Missed: the anomalies with the lowest scores",
-    "false alarm": "False alarms: the normal images with the highest scores",
+    "clearest": "Anomalies with the highest scores",
+    "missed": "Anomalies with the lowest scores: what is missed first",
+    "false alarm": "Normal images with the highest scores: what gives false alarms first",
 }
 
 
@@ -90,6 +90,8 @@ def html(run: Run) -> str:
         metric=metric,
         set_metric=METRICS.get(result.get("metric", ""), "AUROC"),
         columns=[k for k in METRICS if k != "mean"] if pixel else ["auroc"],
+        others=[k for k in METRICS if k not in ("mean", result["metric"])] if pixel else [],
+        refined=next(iter(result.get("refined", ())), None),
         titles={**METRICS, "auroc": "AUROC, all anomalies together"},
         rows=[*result["models"], *result.get("refined", ()), *result["baselines"]],
         diagrams=[

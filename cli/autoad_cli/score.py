@@ -140,8 +140,8 @@ class Verdicts:
         if self._usual is None:
             why = "the model knows no scores of normal images"
             if refined:
-                why += " after these refinements, only after those that the search had in its key refine"
-            self.note = f"{why}, so there are no p-values and verdicts"
+                why += " after these refinements and by this score, only by the best after those in the search's key refine"
+            self.note = f"{why}, so there are no p-values and verdicts" + "; see --refine none" * refined
         elif self._usual.least_rate > rate:
             self.note = (
                 f"{len(self._usual.scores)} normal validation images can promise no rate of false alarms below "
@@ -253,9 +253,14 @@ def evaluate(
     scores, anomalous, maps, truths = _score_all(loaded, data, normal, limit)
     result = intervals(scores, anomalous)
     usual = loaded.expected()
-    if usual and usual.connected is not None and any(truth.regions for truth in truths):
-        found = pixel_metrics.intervals(maps, truths, usual.connected)
-        result |= {name: found[name] for name in (*pixel_metrics.METRICS, "rpro")}
+    if any(truth.regions for truth in truths):
+        connected = usual.connected if usual else None
+        found = pixel_metrics.intervals(maps, truths, connected or 0.0)
+        if connected is None:  # no good images say from where on RPRO counts
+            found.pop("rpro")
+        result |= {name: found[name] for name in (*pixel_metrics.METRICS, "rpro") if name in found}
+    elif loaded.usual and loaded.usual[loaded.score].pixels:
+        click.echo("note: no masks there, so only whole images are measured", err=True)
     counts = {"normal": int((~anomalous).sum()), "anomalous": int(anomalous.sum())}
     if as_json:
         figures = {k: {"value": i.value, "low": i.low, "high": i.high} for k, i in result.items()}

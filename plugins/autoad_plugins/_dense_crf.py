@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -63,4 +65,7 @@ class DenseCrf:
         found = torch.from_numpy(np.array(field.inference(self._iterations))[1].astype(np.float64)).reshape(
             height, width
         )
-        return (1 + torch.logit(found, _SHARE) / self._steepness).clamp(min=0).float()
+        crf = (1 + torch.logit(found, _SHARE) / self._steepness).clamp(min=0)
+        # What a probability cannot tell from certainty keeps its order.
+        beyond = (level.double() - 1 + math.log(_SHARE) / self._steepness).clamp(min=0)
+        return (crf + found * beyond).float()

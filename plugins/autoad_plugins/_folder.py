@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from autoad_core.errors import DataError
-from autoad_core.images import EXTENSIONS, Probe, Shape, find_images, probe_image
+from autoad_core.images import EXTENSIONS, MASKS, Probe, Shape, find_images, probe_image
 from autoad_plugins._image_files import FileDataset
 from autoad_plugins._params import one_of, sides
 
 GOOD = "good"
-MASKS = "ground_truth"
 _NAMED = 5  # files that notes name before they only count
 
 

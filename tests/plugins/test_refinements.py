@@ -186,6 +186,14 @@ def test_without_weight_on_pairs_the_field_gives_back_what_it_got() -> None:
     torch.testing.assert_close(found, levels, atol=1e-3, rtol=1e-3)
 
 
+def test_the_field_keeps_the_order_of_what_is_certain() -> None:
+    """Probabilities of 1 are alike; the levels that stand for them are not."""
+    levels = torch.full((1, 12, 12), 0.2)
+    levels[:, 3:9, 3:9] = torch.tensor([6.0, 9, 12, 20, 40, 80])
+    found = DenseCrf()(torch.full((1, 3, 12, 12), 0.5), levels)[0, 5]
+    assert (found[3:9].diff() > 0).all()
+
+
 @pytest.mark.parametrize("name", ["steepness", "reach", "edges", "colour", "iterations"])
 def test_parameters_of_the_field_are_checked(name: str) -> None:
     for value in (0, -1, "x"):
