@@ -384,9 +384,9 @@ def test_tampered_weights_are_refused(
 def test_a_model_of_another_version_or_of_a_missing_plugin(model: Path) -> None:
     spec = json.loads((model / "spec.json").read_text())
     edit(model / "spec.json", format=1)
-    message = "model: model format 1, this version reads 2; train it again or use the version that wrote it"
+    message = "model: model format 1, this version reads 3; train it again or use the version that wrote it"
     assert refused("predict", model, "good.png", code=1) == message
-    edit(model / "spec.json", format=2, spec=spec["spec"] | {"hypothesis": "autoad-other/shell"})
+    edit(model / "spec.json", format=3, spec=spec["spec"] | {"hypothesis": "autoad-other/shell"})
     assert "no hypothesis is called 'autoad-other/shell'" in refused("predict", model, "good.png", code=2)
     edit(model / "spec.json", spec=spec["spec"], shape=[1, 8])
     message = refused("predict", model, "good.png", code=1)
